@@ -1,0 +1,99 @@
+"""Janus as verbs: words and pictures to embeddings, states to logits, codes to pixels.
+
+It holds the networks and nothing else: no tokenizer, no loop, no files. Letters: B rows, T
+positions, D the decoder's width, V words, C codes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import JanusConfig
+from .language import Decoder
+from .vision import VisionTower
+from .vq import VQTokenizer
+
+
+class Aligner(nn.Module):
+    """Linear layers with GELU between them: an encoder's features to the decoder's width."""
+
+    def __init__(self, width_in: int, width_out: int, depth: int) -> None:
+        super().__init__()
+        inputs = [width_in] + [width_out] * (depth - 1)
+        self.layers = nn.ModuleList(nn.Linear(width, width_out) for width in inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = layer(F.gelu(x))
+        return x
+
+
+class GenerationHead(nn.Module):
+    """Hidden states (B, D) to logits over codes (B, C)."""
+
+    def __init__(self, width: int, codes: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, width)
+        self.classify = nn.Linear(width, codes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(F.gelu(self.project(x)))
+
+
+class Janus(nn.Module):
+    """One decoder between two ways of seeing: SigLIP features to read, VQ codes to draw.
+
+    A part that a request does not need may be left out when the model is built.
+    """
+
+    def __init__(self, config: JanusConfig, *, vision: bool = True, drawing: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        width = config.language.hidden_size
+        self.language = Decoder(config.language)
+        if vision:
+            self.vision = VisionTower(config.vision)
+            self.aligner = Aligner(config.vision.hidden_size, width, config.vision.aligner_depth)
+            self.text_head = nn.Linear(width, config.language.vocabulary, bias=False)
+        if drawing:
+            self.vq = VQTokenizer(config.vq)
+            self.generation_embed = nn.Embedding(config.vq.codes, config.vq.code_size)
+            self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
+            self.generation_head = GenerationHead(width, config.vq.codes)
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.embed.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.language.embed.weight.dtype
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Token ids (B, T) to embeddings (B, T, D)."""
+        return self.language.embed(ids)
+
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, image size, image size) to embeddings (B, image tokens, D)."""
+        return self.aligner(self.vision(pixels.to(self.dtype)))
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Codes (B, ...) to embeddings (B, ..., D)."""
+        return self.generation_aligner(self.generation_embed(codes))
+
+    def text_logits(self, states: Tensor) -> Tensor:
+        """Hidden states (..., D) to logits over words (..., V)."""
+        return self.text_head(states)
+
+    def image_logits(self, states: Tensor) -> Tensor:
+        """Hidden states (..., D) to logits over codes (..., C)."""
+        return self.generation_head(states)
+
+    def decode_pixels(self, codes: Tensor) -> Tensor:
+        """Codes (B, image tokens), row by row, to pixels (B, 3, image size, image size)."""
+        grid = self.config.grid
+        return self.vq.decode(codes.view(-1, grid, grid))

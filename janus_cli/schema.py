@@ -1,0 +1,171 @@
+"""Requests in, events out: what every part of janus says to every other, in plain data.
+
+Standard library only, so that a process that merely passes requests on stays small. Requests are
+checked when they are made; a task turns one into an iterator of events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+BACKENDS = ("janus", "transformers")
+DETAILS = ("short", "normal", "long")
+MAX_SEED = 2**63 - 1  # what a torch.Generator takes
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model answers and how it is run."""
+
+    model: str | None = None
+    """A checkpoint folder or a name; None follows the lookup order."""
+    device: str = "auto"
+    precision: str = "auto"
+    backend: str = "janus"
+
+    def __post_init__(self) -> None:
+        device_kind = self.device.split(":")[0]
+        require_one_of("--device", device_kind, DEVICES)
+        require_one_of("--precision", self.precision, PRECISIONS)
+        require_one_of("--backend", self.backend, BACKENDS)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question of a conversation and the answer that it got."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class UnderstandRequest:
+    """Pictures to text: describe, ask and ocr are this request with different questions."""
+
+    images: tuple[str, ...]
+    question: str
+    together: bool = False
+    """All images in one conversation, instead of one conversation for each."""
+    history: tuple[Turn, ...] = ()
+    """Earlier turns of the conversation, oldest first."""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    """0 is greedy."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require("IMAGE", bool(self.images), "name at least one picture, or - for standard input")
+        require("QUESTION", bool(self.question.strip()), "write a question after the pictures")
+        require("--max-tokens", self.max_tokens >= 1, "must be at least 1")
+        require("--temperature", self.temperature >= 0, "must be 0 (greedy) or more")
+        require("--seed", 0 <= self.seed <= MAX_SEED, f"must lie in 0..{MAX_SEED}")
+
+
+@dataclass(frozen=True)
+class ImagineRequest:
+    """Prompts to pictures: picture i of a prompt is drawn with `seed + i`."""
+
+    prompts: tuple[str, ...]
+    count: int = 1
+    seed: int = 0
+    guidance: float = 5.0
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """0 keeps every code."""
+    top_p: float = 1.0
+    negative: str | None = None
+    """Takes the place of the unconditional row."""
+
+    def __post_init__(self) -> None:
+        require("PROMPT", bool(self.prompts), "say what to draw")
+        empty = any(not prompt.strip() for prompt in self.prompts)
+        require("PROMPT", not empty, "is empty: say what to draw")
+        require("-n", self.count >= 1, "must be at least 1")
+        seeds_fit = 0 <= self.seed <= MAX_SEED - self.count
+        require("--seed", seeds_fit, f"must lie in 0..{MAX_SEED}, the last picture's seed included")
+        require("--guidance", self.guidance >= 0, "must be 0 or more")
+        require("--temperature", self.temperature >= 0, "must be 0 (greedy) or more")
+        require("--top-k", self.top_k >= 0, "must be 0 (off) or more")
+        require("--top-p", 0 < self.top_p <= 1, "must lie above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of the answer to input number `index`, as soon as it is known."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The whole answer to input number `index`."""
+
+    index: int
+    input: str
+    """The path as the user wrote it; paths of a `together` request are joined by a newline."""
+    text: str
+    model: str
+    precision: str
+    tokens: int
+    """New tokens, the end-of-sentence token not counted."""
+    prompt_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture: `pixels` are height * width * 3 bytes of RGB, row by row."""
+
+    index: int
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    pixels: bytes
+    model: str
+    precision: str
+    guidance: float
+    temperature: float
+    top_k: int
+    top_p: float
+    negative: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Input number `index` could not be done; the others go on."""
+
+    index: int
+    input: str
+    error: str
+    error_type: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` units of work; `label` says what they are."""
+
+    label: str
+    done: int
+    total: int
+
+
+Event = Piece | Answer | Picture | Failure | Progress
+
+
+def require(flag: str, condition: bool, advice: str) -> None:
+    """Raise a UsageError that names the flag unless the condition holds."""
+    if not condition:
+        raise UsageError(f"{flag}: {advice}")
+
+
+def require_one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a UsageError that lists the choices unless the value is one of them."""
+    require(flag, value in choices, f"{value!r} is unknown; choose from {', '.join(choices)}")

@@ -1,0 +1,150 @@
+"""Stage 0b: train the vision tower from nothing on labels of patches.
+
+The papers take a tower that was trained on pairs of pictures and words (SigLIP). A small one that
+has seen nothing learns faster from what lies under every patch: kind, color, character, and whose
+center it is. The linear heads that ask for these labels are dropped afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..engine.config import VisionConfig
+from ..engine.vision import VisionTower
+from . import recipe
+from .data import TRAINING_SEEDS, stream, to_pixels
+from .render import patch_labels, render
+from .scene import (
+    BACKGROUNDS,
+    CHARACTERS,
+    CLASSES,
+    COLORS,
+    KINDS,
+    PICTOGRAMS,
+    sample_crowd,
+    sample_scene,
+)
+
+CLASS_COUNTS = {
+    "kind": 1 + len(KINDS) + len(PICTOGRAMS),
+    "color": 1 + len(COLORS),
+    "center": 1 + len(CLASSES),
+    "character": 1 + len(CHARACTERS),
+    "background": len(BACKGROUNDS),
+}
+
+
+class LabelHeads(nn.Module):
+    """One linear classifier of a patch for every label."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict(
+            {label: nn.Linear(width, classes) for label, classes in CLASS_COUNTS.items()}
+        )
+
+    def losses(self, features: Tensor, labels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy of each label; patches with something on them count as much as empty ones.
+
+        Args:
+            features: (B, T, D).
+            labels: (B, T) int64 each, where 0 is nothing, except for the background.
+        """
+        losses = {}
+        for label, head in self.heads.items():
+            entropy = F.cross_entropy(
+                head(features).transpose(1, 2), labels[label], reduction="none"
+            )
+            filled = labels[label] > 0
+            if label == "background" or not filled.any():
+                losses[label] = entropy.mean()
+            else:
+                losses[label] = entropy[filled].mean() + entropy[~filled].mean()
+        return losses
+
+    @torch.no_grad()
+    def accuracies(self, features: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
+        """Share of right patches among those with something on them."""
+        result = {}
+        for label, head in self.heads.items():
+            filled = labels[label] > 0
+            right = head(features).argmax(-1) == labels[label]
+            result[label] = right[filled].float().mean().item()
+        return result
+
+
+class LabelledPicture:
+    """Seed to (picture, labels of its patches); most of the pictures are crowded."""
+
+    def __init__(self, patch: int, crowded: float = 0.65) -> None:
+        self.patch, self.crowded = patch, crowded
+
+    def __call__(self, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+        crowded = random.Random(seed).random() < self.crowded
+        scene = sample_crowd(seed) if crowded else sample_scene(seed)
+        labels = {
+            label: torch.as_tensor(values).flatten().long()
+            for label, values in patch_labels(scene, self.patch).items()
+        }
+        labels["background"] = labels["background"].expand(labels["kind"].shape)
+        return torch.from_numpy(render(scene)), labels
+
+
+def train(config: VisionConfig, out: Path, *, minutes: float, batch: int, rate: float) -> None:
+    torch.manual_seed(0)
+    tower, heads = VisionTower(config), LabelHeads(config.hidden_size)
+    recipe.initialise(tower)
+    nn.init.normal_(tower.positions, std=0.02)
+    both = nn.ModuleDict({"tower": tower, "heads": heads})
+    optimizers = recipe.optimizers(both, rate=rate)
+    pictures = stream(LabelledPicture(config.patch_size), batch=batch, first=3 * TRAINING_SEEDS)
+    started = time.monotonic()
+    for step, (picture, labels) in enumerate(pictures):
+        done = (time.monotonic() - started) / 60 / minutes
+        if done >= 1:
+            break
+        features = tower(to_pixels(picture))
+        losses = heads.losses(features, labels)
+        if step % 50 == 0:
+            accuracies = heads.accuracies(features, labels)
+            shown = " ".join(f"{label} {value:.3f}" for label, value in accuracies.items())
+            total = sum(losses.values()).item()
+            print(
+                f"vision step {step} pictures {step * batch} done {done:.2f} loss {total:.3f} {shown}",
+                flush=True,
+            )
+        for optimizer in optimizers:
+            recipe.set_rate(optimizer, rate * recipe.warm_cosine(step, done))
+            optimizer.zero_grad()
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        if step % 200 == 199:
+            recipe.save(out, tower, config, heads=heads.state_dict())
+    recipe.save(out, tower, config, heads=heads.state_dict())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("weights/training/vision.pt"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(
+        recipe.EMBEDDED.vision,
+        arguments.out,
+        minutes=arguments.minutes,
+        batch=arguments.batch,
+        rate=arguments.rate,
+    )
