@@ -1,26 +1,18 @@
-"""The commands: flags → request → run → output. main() alone turns errors into a line and a code."""
+"""The commands: flags → request → run → output, and nothing else."""
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from . import __version__, terminal, weights
-from .errors import ExitCode, InputError, JanusError, UsageError
-from .schema import (
-    BACKENDS,
-    DETAILS,
-    DEVICES,
-    PRECISIONS,
-    ImagineRequest,
-    ModelChoice,
-    UnderstandRequest,
-)
+from . import flags, terminal, weights
+from .errors import ExitCode, InputError, UsageError
+from .schema import DETAILS, ImagineRequest, ModelChoice, UnderstandRequest
 
 if TYPE_CHECKING:
     from .engine.load import Engine
@@ -72,198 +64,31 @@ app = typer.Typer(
 )
 
 
-def _one_of(choices: tuple[str, ...]) -> Any:
-    """Completion of a fixed set of words; the request itself checks the value."""
-    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
-
-
-def _installed(incomplete: str) -> list[str]:
-    return [name for name in weights.installed() if name.startswith(incomplete)]
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        terminal.write(f"janus {__version__}\n")
-        raise typer.Exit()
-
-
-# Arguments
-
-Images = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="Pictures; - is standard input.", show_default=False),
-]
-ImagesAndQuestion = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="IMAGE... QUESTION",
-        help="Pictures (- is standard input), and last the question.",
-        show_default=False,
-    ),
-]
-Prompts = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PROMPT...",
-        help="What to draw; - reads one prompt a line from standard input.",
-        show_default=False,
-    ),
-]
-PictureFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="A PNG that janus drew.", show_default=False)
-]
-
-# Options of understanding
-
-Detail = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(DETAILS), help="How much to say.", autocompletion=_one_of(DETAILS)
-    ),
-]
-Together = Annotated[
-    bool,
-    typer.Option("--together", help="Ask once about all pictures, instead of once about each."),
-]
-Chat = Annotated[
-    bool,
-    typer.Option("--chat", help="Go on reading questions from the terminal; Ctrl-D ends."),
-]
-MaxTokens = Annotated[
-    int, typer.Option("--max-tokens", metavar="N", help="The longest answer, in tokens.")
-]
-AnswerTemperature = Annotated[
-    float, typer.Option("--temperature", metavar="T", help="0 is greedy; above, answers vary.")
-]
-AnswerSeed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        help="Repeats an answer that varies.  [default: random]",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
-
-# Options of drawing
-
-Count = Annotated[
-    int, typer.Option("--count", "-n", metavar="N", help="How many pictures of each prompt.")
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        help="Picture i is drawn with seed + i.  [default: random]",
-        show_default=False,
-    ),
-]
-Guidance = Annotated[
-    float, typer.Option("--guidance", metavar="G", help="How closely to follow the prompt.")
-]
-Temperature = Annotated[
-    float, typer.Option("--temperature", metavar="T", help="0 is greedy; above, pictures vary.")
-]
-TopK = Annotated[
-    int, typer.Option("--top-k", metavar="K", help="Keep the K likeliest codes only; 0 keeps all.")
-]
-TopP = Annotated[
-    float, typer.Option("--top-p", metavar="P", help="Keep the likeliest codes of mass P only.")
-]
-Negative = Annotated[
-    str | None,
-    typer.Option("--negative", metavar="TEXT", help="What to keep away from.", show_default=False),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FOLDER|PATTERN",
-        help="A folder, or a .png name with {slug}, {seed}, {i} (the picture's number within its "
-        "prompt, from 0) and {index} (the prompt's).  [default: {slug}-{seed}.png]",
-        show_default=False,
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-Grid = Annotated[
-    bool, typer.Option("--grid", help="Also write a contact sheet of each prompt, ...-grid.png.")
-]
-
-# Options of the model
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="PATH|NAME",
-        envvar="JANUS_MODEL",
-        help="A checkpoint folder, or an installed model.  [default: the embedded model]",
-        show_default=False,
-        autocompletion=_installed,
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="|".join(DEVICES),
-        envvar="JANUS_DEVICE",
-        help="Where to compute; cuda:1 is the second GPU.",
-        autocompletion=_one_of(DEVICES),
-    ),
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        metavar="|".join(PRECISIONS),
-        help="How to hold the weights.",
-        autocompletion=_one_of(PRECISIONS),
-    ),
-]
-Backend = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        metavar="|".join(BACKENDS),
-        help="Whose networks to run: janus' own, or transformers', to compare.",
-        autocompletion=_one_of(BACKENDS),
-    ),
-]
-
-
 @app.callback(invoke_without_command=True)
-def janus(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
+def janus(context: typer.Context, version: flags.Version = False) -> None:
     if context.invoked_subcommand is None:
         terminal.write(context.get_help() + "\n")
 
 
-@app.command(epilog="Example: janus describe photos/*.jpg --detail short --json > captions.jsonl")
+@app.command(
+    epilog="Example: janus describe photos/*.jpg --detail short --json > captions.jsonl",
+)
 def describe(
-    images: Images,
-    detail: Detail = "normal",
-    max_tokens: MaxTokens = 512,
-    temperature: AnswerTemperature = 0.0,
-    seed: AnswerSeed = None,
-    json: Json = False,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "janus",
+    images: flags.Images,
+    detail: flags.Detail = "normal",
+    max_tokens: flags.MaxTokens = 512,
+    temperature: flags.AnswerTemperature = 0.0,
+    seed: flags.AnswerSeed = None,
+    json: flags.Json = False,
+    model: flags.Model = None,
+    device: flags.Device = "auto",
+    precision: flags.Precision = "auto",
+    backend: flags.Backend = "janus",
 ) -> int:
-    """Describe each picture in words."""
+    """Describe each picture in words.
+
+    An IMAGE is a file, or - for standard input.
+    """
     from .understand import DESCRIBE_QUESTIONS
 
     if detail not in DETAILS:
@@ -278,22 +103,29 @@ def describe(
     return _understand(request, ModelChoice(model, device, precision, backend), json)
 
 
-@app.command(epilog='Example: janus ask photo.jpg "how many penguins?"')
+@app.command(
+    epilog='Example: janus ask photo.jpg "how many penguins?"',
+)
 def ask(
-    inputs: ImagesAndQuestion,
-    together: Together = False,
-    chat: Chat = False,
-    max_tokens: MaxTokens = 512,
-    temperature: AnswerTemperature = 0.0,
-    seed: AnswerSeed = None,
-    json: Json = False,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "janus",
+    images: flags.ImagesToAsk = None,
+    question: flags.Question = None,
+    together: flags.Together = False,
+    chat: flags.Chat = False,
+    max_tokens: flags.MaxTokens = 512,
+    temperature: flags.AnswerTemperature = 0.0,
+    seed: flags.AnswerSeed = None,
+    json: flags.Json = False,
+    model: flags.Model = None,
+    device: flags.Device = "auto",
+    precision: flags.Precision = "auto",
+    backend: flags.Backend = "janus",
 ) -> int:
-    """Ask a question about each picture, or with --together about all of them."""
-    names, question = _split(inputs, chat)
+    """Ask a question about each picture.
+
+    An IMAGE is a file, or - for standard input; the last argument is the question. --together asks
+    once about all pictures, in their order. --chat goes on with your next questions, and remembers.
+    """
+    names, question = _told_apart(images or [], question, chat)
     request = UnderstandRequest(
         images=_images(names),
         question=question or "?",  # a conversation asks for its first question later
@@ -310,17 +142,21 @@ def ask(
 
 @app.command(epilog="Example: janus ocr scan.png | grep -i total")
 def ocr(
-    images: Images,
-    max_tokens: MaxTokens = 512,
-    temperature: AnswerTemperature = 0.0,
-    seed: AnswerSeed = None,
-    json: Json = False,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "janus",
+    images: flags.Images,
+    max_tokens: flags.MaxTokens = 512,
+    temperature: flags.AnswerTemperature = 0.0,
+    seed: flags.AnswerSeed = None,
+    json: flags.Json = False,
+    model: flags.Model = None,
+    device: flags.Device = "auto",
+    precision: flags.Precision = "auto",
+    backend: flags.Backend = "janus",
 ) -> int:
-    """Read the text in each picture, and print the text alone."""
+    """Read the text in each picture.
+
+    An IMAGE is a file, or - for standard input. Nothing but the text is printed; of several
+    pictures, each line begins with its file.
+    """
     from .understand import OCR_QUESTION
 
     request = UnderstandRequest(
@@ -333,26 +169,33 @@ def ocr(
     return _understand(request, ModelChoice(model, device, precision, backend), json)
 
 
-@app.command(epilog='Example: janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/')
+@app.command(
+    epilog='Example: janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/',
+)
 def imagine(
-    prompts: Prompts,
-    count: Count = 1,
-    seed: Seed = None,
-    guidance: Guidance = 5.0,
-    temperature: Temperature = 1.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    negative: Negative = None,
-    output: Output = None,
-    force: Force = False,
-    grid: Grid = False,
-    json: Json = False,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "janus",
+    prompts: flags.Prompts,
+    count: flags.Count = 1,
+    seed: flags.Seed = None,
+    guidance: flags.Guidance = 5.0,
+    temperature: flags.Temperature = 1.0,
+    top_k: flags.TopK = 0,
+    top_p: flags.TopP = 1.0,
+    negative: flags.Negative = None,
+    output: flags.Output = None,
+    force: flags.Force = False,
+    grid: flags.Grid = False,
+    json: flags.Json = False,
+    model: flags.Model = None,
+    device: flags.Device = "auto",
+    precision: flags.Precision = "auto",
+    backend: flags.Backend = "janus",
 ) -> int:
-    """Draw pictures, and print the path of each when it is complete."""
+    """Draw pictures, and print their paths.
+
+    A PROMPT says what to draw; - reads one a line from standard input. A path is printed when its
+    picture is complete. Picture i of a prompt depends on seed + i
+    and on nothing else. An existing file is never replaced without --force.
+    """
     from . import names
     from .output import write_pictures
 
@@ -379,8 +222,11 @@ def imagine(
 
 
 @app.command(epilog="Example: janus info nebula-corgi-7.png")
-def info(file: PictureFile, json: Json = False) -> int:
-    """Show the prompt and the settings that a picture was drawn with."""
+def info(file: flags.PictureFile, json: flags.Json = False) -> int:
+    """Show what a picture was drawn from.
+
+    FILE is a PNG that janus drew; it carries its prompt and all settings.
+    """
     from .output import write_settings
     from .png import read_settings
 
@@ -418,7 +264,7 @@ def _converse(
     return converse(request, question, lambda request: run(request, engine), as_json=as_json)
 
 
-def _open(path: Any, choice: ModelChoice, *, vision: bool, drawing: bool) -> Engine:
+def _open(path: Path, choice: ModelChoice, *, vision: bool, drawing: bool) -> Engine:
     """Load the model; whoever did not choose one is told which one it is."""
     if not choice.model and terminal.is_terminal(sys.stderr):
         terminal.say(weights.EMBEDDED_NOTICE)
@@ -427,18 +273,16 @@ def _open(path: Any, choice: ModelChoice, *, vision: bool, drawing: bool) -> Eng
     return open_engine(path, choice, vision=vision, drawing=drawing)
 
 
-def _split(inputs: list[str], chat: bool) -> tuple[list[str], str | None]:
-    """The pictures and the question; a conversation may leave the question out."""
-    last = inputs[-1]
+def _told_apart(images: list[str], last: str | None, chat: bool) -> tuple[list[str], str | None]:
+    """The pictures and the question: the last argument, unless a conversation leaves it out."""
+    if last is None:
+        raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
     names_a_picture = os.path.isfile(last) and last.lower().endswith(IMAGE_ENDINGS)
-    if len(inputs) > 1 and not names_a_picture:
-        return inputs[:-1], last
+    if images and not names_a_picture:
+        return images, last
     if chat:
-        return inputs, None
-    raise UsageError(
-        f"QUESTION: no question; write it after the pictures, as in "
-        f'janus ask {inputs[0]} "what is this?"'
-    )
+        return [*images, last], None
+    raise UsageError(f'QUESTION: no question; write janus ask {last} "what is this?"')
 
 
 def _images(names: list[str]) -> tuple[str, ...]:
@@ -457,7 +301,7 @@ def _prompts(words: list[str]) -> tuple[str, ...]:
     return tuple(prompts)
 
 
-def _lines_of_stdin() -> Iterator[str]:
+def _lines_of_stdin() -> Iterable[str]:
     if sys.stdin is None:
         raise InputError("-: standard input is closed; pipe prompts in, one a line")
     text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
@@ -473,72 +317,3 @@ def _answer_seed(seed: int | None, temperature: float) -> int:
 
 def _random_seed() -> int:
     return int.from_bytes(os.urandom(4), "big") % RANDOM_SEEDS
-
-
-def main() -> int:
-    """Run the program; whatever goes wrong is one line on standard error and an exit code."""
-    debug = os.environ.get("JANUS_DEBUG", "") not in ("", "0")
-    if not debug and not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    try:
-        code = app(prog_name="janus", standalone_mode=False) or ExitCode.OK
-        if code == ExitCode.INTERRUPTED:  # typer has caught the Ctrl-C
-            raise KeyboardInterrupt
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return int(code)
-    except BaseException as error:
-        if debug and not isinstance(error, SystemExit):
-            _show_traceback()
-        code, message = _explain(error)
-        try:
-            if message:
-                terminal.say(message)
-        except BrokenPipeError:
-            code = ExitCode.CLOSED_PIPE
-        if code == ExitCode.CLOSED_PIPE:
-            _abandon_stdout()
-        return code
-
-
-def _explain(error: BaseException) -> tuple[int, str]:
-    """The exit code of an error, and the line that explains it; some need no explanation."""
-    if isinstance(error, JanusError):
-        return error.exit_code, str(error)
-    if isinstance(error, typer.TyperException):
-        return ExitCode.USAGE, _usage_line(error)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return ExitCode.INTERRUPTED, "interrupted"
-    if isinstance(error, BrokenPipeError):
-        return ExitCode.CLOSED_PIPE, ""
-    if isinstance(error, SystemExit):
-        if isinstance(error.__context__, BrokenPipeError):  # typer has caught it
-            return ExitCode.CLOSED_PIPE, ""
-        return error.code if isinstance(error.code, int) else ExitCode.OK, ""
-    if isinstance(error, MemoryError):
-        return ExitCode.MODEL, "out of memory; choose a smaller model, fewer pictures or a lower -n"
-    reason = f"{type(error).__name__}: {error}"
-    return ExitCode.INTERNAL, f"a defect of janus: {reason} (JANUS_DEBUG=1 shows where)"
-
-
-def _usage_line(error: typer.TyperException) -> str:
-    """Typer's own complaint as one line that names the command and its help."""
-    context = getattr(error, "ctx", None)
-    program = context.command_path if context is not None else "janus"
-    command = program.partition(" ")[2]
-    complaint = " ".join(error.format_message().split()).rstrip(".")
-    complaint = complaint[:1].lower() + complaint[1:]
-    where = f"{command}: " if command else ""
-    return f"{where}{complaint} (try '{program} --help')"
-
-
-def _show_traceback() -> None:
-    import traceback
-
-    traceback.print_exc()
-
-
-def _abandon_stdout() -> None:
-    """Nobody reads it any more; without this, the interpreter complains at its end."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

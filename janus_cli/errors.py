@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
 
 
 class JanusError(Exception):
-    """An error shown to the user as one line; `message` names the file or flag and the next step."""
+    """An error shown to the user as one line, which names the file or flag and the next step."""
 
     exit_code = ExitCode.INTERNAL
 

@@ -56,7 +56,7 @@ def slug(prompt: str) -> str:
 
 
 def make_folders(targets: Targets) -> None:
-    """Create the folders and write a file of no length into each, so that drawing is not in vain."""
+    """Create the folders and try each with an empty file, so that drawing is not in vain."""
     for folder in dict.fromkeys(os.path.dirname(path) or "." for path in targets.every()):
         trial = os.path.join(folder, f".janus-{os.getpid()}.tmp")
         try:

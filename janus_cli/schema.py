@@ -7,6 +7,7 @@ checked when they are made; a task turns one into an iterator of events.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from .errors import UsageError
 
@@ -60,8 +61,9 @@ class UnderstandRequest:
     def __post_init__(self) -> None:
         require("IMAGE", bool(self.images), "name at least one picture, or - for standard input")
         require("QUESTION", bool(self.question.strip()), "write a question after the pictures")
+        require_unicode("QUESTION", self.question)
         require("--max-tokens", self.max_tokens >= 1, "must be at least 1")
-        require("--temperature", self.temperature >= 0, "must be 0 (greedy) or more")
+        require("--temperature", 0 <= self.temperature < inf, "must be 0 (greedy) or more")
         require("--seed", 0 <= self.seed <= MAX_SEED, f"must lie in 0..{MAX_SEED}")
 
 
@@ -85,11 +87,13 @@ class ImagineRequest:
         require("PROMPT", bool(self.prompts), "say what to draw")
         empty = any(not prompt.strip() for prompt in self.prompts)
         require("PROMPT", not empty, "is empty: say what to draw")
+        for prompt in (*self.prompts, self.negative or ""):
+            require_unicode("PROMPT", prompt)
         require("-n", self.count >= 1, "must be at least 1")
         seeds_fit = 0 <= self.seed <= MAX_SEED - self.count
         require("--seed", seeds_fit, f"must lie in 0..{MAX_SEED}, the last picture's seed included")
-        require("--guidance", self.guidance >= 0, "must be 0 or more")
-        require("--temperature", self.temperature >= 0, "must be 0 (greedy) or more")
+        require("--guidance", 0 <= self.guidance < inf, "must be 0 or more, and finite")
+        require("--temperature", 0 <= self.temperature < inf, "must be 0 (greedy) or more")
         require("--top-k", self.top_k >= 0, "must be 0 (off) or more")
         require("--top-p", 0 < self.top_p <= 1, "must lie above 0 and up to 1")
 
@@ -164,6 +168,12 @@ def require(flag: str, condition: bool, advice: str) -> None:
     """Raise a UsageError that names the flag unless the condition holds."""
     if not condition:
         raise UsageError(f"{flag}: {advice}")
+
+
+def require_unicode(flag: str, text: str) -> None:
+    """Raise a UsageError for bytes that are no text, which Python carries as lone surrogates."""
+    lone = any("\ud800" <= character <= "\udfff" for character in text)
+    require(flag, not lone, "is not valid UTF-8; check the encoding of your terminal or file")
 
 
 def require_one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:

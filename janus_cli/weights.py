@@ -18,7 +18,7 @@ SHELF = CHECKOUT / "weights"  # there in a checkout only
 
 
 def find_model(choice: str | None) -> Path:
-    """The checkpoint folder that a path or a name stands for; None stands for the embedded model."""
+    """The checkpoint folder that a path or a name stands for; None is the embedded model."""
     if not choice:
         return _embedded()
     folder = Path(choice).expanduser()

@@ -89,12 +89,16 @@ class PromptWriter:
         ids: list[int] = []
         for token in self.encode(text):
             ids += picture if token == self.placeholder else [token]
-        return self.checked(ids, "QUESTION")
+        return self.checked(ids, 1, "QUESTION")
 
-    def drawing(self, prompt: str) -> list[int]:
-        """Ids of a prompt to draw, up to and with begin-of-image; no system prompt."""
+    def drawing(self, prompt: str, image_tokens: int = 0, *, flag: str = "PROMPT") -> list[int]:
+        """Ids of a prompt to draw, up to and with begin-of-image; no system prompt.
+
+        Raises:
+            UsageError: prompt and picture do not fit into the context together.
+        """
         ids = [*self.encode(self.render([self.plain(prompt)], [], "")), self.begin_of_image]
-        return self.checked(ids, "PROMPT")
+        return self.checked(ids, image_tokens, flag)
 
     def unconditional(self, ids: Sequence[int]) -> list[int]:
         """The row that guidance moves away from: all but the first and the last id is pad."""
@@ -124,10 +128,11 @@ class PromptWriter:
         """The text of ids, special tokens left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
-    def checked(self, ids: list[int], flag: str) -> list[int]:
-        if len(ids) >= self.context:
+    def checked(self, ids: list[int], more: int, flag: str) -> list[int]:
+        """The ids, if the context holds them and `more` tokens after them."""
+        if len(ids) + more > self.context:
             raise UsageError(
-                f"{flag}: takes {len(ids)} tokens, more than the model's context of "
-                f"{self.context}; shorten it"
+                f"{flag}: takes {len(ids)} tokens, more than the {self.context - more} that fit "
+                "into the model's context; shorten it"
             )
         return ids

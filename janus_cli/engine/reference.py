@@ -1,0 +1,220 @@
+"""The same requests through transformers' own JanusForConditionalGeneration.
+
+For comparing on one's own weights (`--backend transformers`), for the tests and the benchmarks. It
+takes the same ids and pixels as decode.Native; the model, its cache and its loops are transformers'.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, UsageError
+from .config import JanusConfig
+from .decode import Sampling
+from .pixels import Preprocessing
+from .prompt import PromptWriter
+from .sample import guide
+from .vq import to_bytes
+
+
+class Reference:
+    """The engine on transformers' networks."""
+
+    def __init__(
+        self,
+        model: Any,
+        config: JanusConfig,
+        writer: PromptWriter,
+        preprocessing: Preprocessing,
+        *,
+        name: str,
+        precision: str,
+    ) -> None:
+        self.model = model
+        self.writer = writer
+        self.preprocessing = preprocessing
+        self.name = name
+        self.precision = precision
+        self.image_tokens = config.image_tokens
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        config: JanusConfig,
+        writer: PromptWriter,
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        **label: str,
+    ) -> Reference:
+        """Load a folder in transformers' layout with `from_pretrained`."""
+        from transformers import JanusForConditionalGeneration
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            with mock.patch.object(nn, "GroupNorm", grouped(config.vq.groups)):
+                model = JanusForConditionalGeneration.from_pretrained(
+                    path, dtype=dtype, local_files_only=True
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path}: transformers cannot load it ({reason})") from error
+        # transformers takes the grid of the codes for that of the understanding tower's patches.
+        model.model.vqmodel.quantize.quant_state_dims = [config.grid, config.grid]
+        model.model.vision_model.config.num_image_tokens = config.image_tokens
+        model.config.image_token_id = writer.placeholder
+        return cls(model.to(device).eval(), config, writer, preprocessing, **label)
+
+    def write(
+        self,
+        ids: Sequence[int],
+        pixels: Tensor | None,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[int]:
+        """As Native.write; sampling draws from torch's global generator, seeded with `seed`."""
+        tokens = torch.tensor([ids], device=self.model.device)
+        options: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if pixels is not None:
+            inputs["pixel_values"] = pixels.to(self.model.device, self.model.dtype)
+        torch.manual_seed(seed)
+        yield from self.stream(
+            **inputs,
+            max_new_tokens=min(max_tokens, self.writer.context - len(ids)),
+            eos_token_id=self.writer.end_of_sentence,
+            pad_token_id=self.writer.end_of_sentence,
+            **options,
+        )
+
+    def stream(self, **options: Any) -> Iterator[int]:
+        """The new tokens of `generate`, which runs on a thread and hands them over as they come."""
+        tokens: queue.Queue[int | BaseException | None] = queue.Queue()
+        streamer = TokenStreamer(tokens, self.writer.end_of_sentence)
+
+        def work() -> None:
+            try:
+                self.model.generate(generation_mode="text", streamer=streamer, **options)
+                tokens.put(None)
+            except BaseException as error:  # handed over, and raised where it is waited for
+                tokens.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while (token := tokens.get()) is not None:
+            if isinstance(token, BaseException):
+                raise token
+            yield token
+
+    def draw(
+        self,
+        ids: Sequence[int],
+        unconditional: Sequence[int],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> Iterator[Tensor]:
+        """As Native.draw, but the codes come all at once when the last is known.
+
+        Each picture runs alone after `torch.manual_seed(its seed)`, since transformers draws for a
+        whole batch from one generator.
+
+        Raises:
+            UsageError: a negative prompt, which transformers' loop does not know.
+        """
+        if list(unconditional) != self.writer.unconditional(ids):
+            raise UsageError("--negative: not known to --backend transformers; leave one of them")
+        tokens = torch.tensor([ids], device=self.model.device)
+        options: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            options = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k,
+                "top_p": sampling.top_p,
+            }
+        pictures = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            config = self.generation_config(sampling.guidance, len(ids), options)
+            pictures.append(
+                self.model.generate(
+                    input_ids=tokens,
+                    attention_mask=torch.ones_like(tokens),
+                    generation_mode="image",
+                    generation_config=config,
+                    logits_processor=weak_guidance(sampling.guidance),
+                )
+            )
+        yield from torch.cat(pictures).T
+
+    def generation_config(self, guidance: float, prompt: int, options: dict[str, Any]) -> Any:
+        """What the published generation_config.json says, with the ids of this tokenizer."""
+        from transformers import GenerationConfig
+
+        return GenerationConfig(
+            guidance_scale=guidance,
+            max_length=prompt + self.image_tokens,
+            bos_token_id=self.writer.begin_of_sentence,
+            eos_token_id=self.writer.end_of_sentence,
+            pad_token_id=self.writer.pad,
+            generation_kwargs={"boi_token_id": self.writer.begin_of_image},
+            **options,
+        )
+
+    def paint(self, codes: Tensor) -> Tensor:
+        """As Native.paint."""
+        with torch.inference_mode():
+            pixels = [self.model.decode_image_tokens(row[None]) for row in codes]
+            return to_bytes(torch.cat(pixels).movedim(-1, 1)).cpu()
+
+
+class TokenStreamer:
+    """What `generate` calls with the prompt and then with every new token."""
+
+    def __init__(self, tokens: queue.Queue[int | BaseException | None], end: int) -> None:
+        self.tokens = tokens
+        self.end_of_sentence = end
+        self.prompt_seen = False
+
+    def put(self, value: Tensor) -> None:
+        if self.prompt_seen and value.item() != self.end_of_sentence:
+            self.tokens.put(int(value.item()))
+        self.prompt_seen = True
+
+    def end(self) -> None:
+        """Called after the last token; the thread says so itself."""
+
+
+def weak_guidance(scale: float) -> Any:
+    """Guidance of 1 or less, for which transformers adds no processor and then fails on the shape."""
+    from transformers import LogitsProcessorList
+
+    def process(_: Tensor, logits: Tensor) -> Tensor:
+        return guide(*logits.chunk(2), scale)
+
+    return LogitsProcessorList([process] if scale <= 1 else [])
+
+
+def grouped(groups: int) -> type[nn.GroupNorm]:
+    """GroupNorm with the checkpoint's number of groups, where transformers writes a fixed 32."""
+
+    class GroupNorm(nn.GroupNorm):
+        def __init__(self, num_groups: int, num_channels: int, **options: Any) -> None:
+            super().__init__(groups, num_channels, **options)
+
+    return GroupNorm

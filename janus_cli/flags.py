@@ -1,0 +1,164 @@
+"""The arguments and options of the commands, each declared once. Knows names, not what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from . import __version__, terminal, weights
+from .schema import BACKENDS, DETAILS, DEVICES, PRECISIONS
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Completion of a fixed set of words; the request itself checks the value."""
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def _installed(incomplete: str) -> list[str]:
+    return [name for name in weights.installed() if name.startswith(incomplete)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        terminal.write(f"janus {__version__}\n")
+        raise typer.Exit()
+
+
+# Arguments. They are hidden because typer's help would call them lists of str; the usage line names
+# them and the help text of the command explains them.
+
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", hidden=True)]
+ImagesToAsk = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", hidden=True)]
+Question = Annotated[str | None, typer.Argument(metavar="QUESTION", hidden=True)]
+Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", hidden=True)]
+PictureFile = Annotated[str, typer.Argument(metavar="FILE", hidden=True)]
+
+# Options of understanding
+
+Detail = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(DETAILS), help="How much to say.", autocompletion=_one_of(DETAILS)
+    ),
+]
+Together = Annotated[
+    bool,
+    typer.Option("--together", help="Ask once about all pictures, instead of once about each."),
+]
+Chat = Annotated[
+    bool,
+    typer.Option("--chat", help="Go on reading questions from the terminal; Ctrl-D ends."),
+]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", metavar="N", help="The longest answer, in tokens.")
+]
+AnswerTemperature = Annotated[
+    float, typer.Option("--temperature", metavar="T", help="0 is greedy; above, answers vary.")
+]
+AnswerSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Repeats an answer that varies.  [default: random]",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
+
+# Options of drawing
+
+Count = Annotated[
+    int, typer.Option("--count", "-n", metavar="N", help="How many pictures of each prompt.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Picture i is drawn with seed + i.  [default: random]",
+        show_default=False,
+    ),
+]
+Guidance = Annotated[
+    float, typer.Option("--guidance", metavar="G", help="How closely to follow the prompt.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", metavar="T", help="0 is greedy; above, pictures vary.")
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", metavar="K", help="Keep the K likeliest codes only; 0 keeps all.")
+]
+TopP = Annotated[
+    float, typer.Option("--top-p", metavar="P", help="Keep the likeliest codes of mass P only.")
+]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", metavar="TEXT", help="What to keep away from.", show_default=False),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER|PATTERN",
+        help="A folder, or a .png name with {slug}, {seed}, {i} (the picture's number within its "
+        "prompt, from 0) and {index} (the prompt's).  [default: {slug}-{seed}.png]",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Grid = Annotated[
+    bool, typer.Option("--grid", help="Also write a contact sheet of each prompt, ...-grid.png.")
+]
+
+# Options of the model
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="PATH|NAME",
+        envvar="JANUS_MODEL",
+        help="A checkpoint folder, or an installed model.  [default: the embedded model]",
+        show_default=False,
+        autocompletion=_installed,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="|".join(DEVICES),
+        envvar="JANUS_DEVICE",
+        help="Where to compute; cuda:1 is the second GPU.",
+        autocompletion=_one_of(DEVICES),
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(PRECISIONS),
+        help="How to hold the weights.",
+        autocompletion=_one_of(PRECISIONS),
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="|".join(BACKENDS),
+        help="Whose networks to run: janus' own, or transformers', to compare.",
+        autocompletion=_one_of(BACKENDS),
+    ),
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+]

@@ -1,0 +1,96 @@
+"""janus with a scripted engine: everything around the networks is real, and no torch is loaded.
+
+FAKE_ANSWER    the pieces of every answer, as a JSON list; else the question and the turns before
+FAKE_GATE      a FIFO that is read after the first piece or picture: the engine waits there
+FAKE_ERROR     the name of an error class to raise where the model is opened, with this name as text
+FAKE_UNSTREAMED  answers come without pieces
+"""
+
+import json
+import os
+import sys
+import types
+from pathlib import Path
+
+from janus_cli import errors
+from janus_cli.schema import Answer, Failure, Picture, Piece, Progress
+
+SIDE = 64
+
+
+def open_engine(path, choice, *, vision, drawing):
+    name = os.environ.get("FAKE_ERROR")
+    if name:
+        raise getattr(errors, name, None) or getattr(__builtins__, name)(f"{name} [red]\nof\x1b[31m")
+    return types.SimpleNamespace(name=Path(path).name, vision=vision, drawing=drawing)
+
+
+def wait_at_the_gate():
+    gate = os.environ.get("FAKE_GATE")
+    if gate:
+        Path(gate).read_bytes()
+
+
+def understand(request, engine):
+    from janus_cli.images import read_image
+
+    assert engine.vision
+    groups = [request.images] if request.together else [(name,) for name in request.images]
+    for index, group in enumerate(groups):
+        name = "\n".join(group)
+        try:
+            sizes = [read_image(image).size for image in group]
+        except errors.InputError as error:
+            yield Failure(index, name, str(error), type(error).__name__)
+            continue
+        said = [request.question, f" {len(request.history)} {len(sizes)}"]
+        pieces = json.loads(os.environ.get("FAKE_ANSWER", "null")) or said
+        for number, piece in enumerate(pieces):
+            if "FAKE_UNSTREAMED" not in os.environ:
+                yield Piece(index, piece)
+            if number == 0:
+                wait_at_the_gate()
+        text = "".join(pieces)
+        yield Answer(index, name, text, engine.name, "fp32", len(pieces), 7, 0.125)
+
+
+def imagine(request, engine):
+    assert engine.drawing
+    for index, prompt in enumerate(request.prompts):
+        if prompt == "fail":
+            yield Failure(index, prompt, "is past the context", "ModelError")
+            continue
+        for i in range(request.count):
+            yield Progress(f"image {i + 1}/{request.count}", 0, 4)
+            seed = request.seed + i
+            settings = (request.guidance, request.temperature, request.top_k, request.top_p)
+            pixels = bytes((seed + n * n) % 251 for n in range(SIDE * SIDE * 3))
+            yield Picture(
+                *(index, prompt, seed, SIDE, SIDE, pixels, engine.name, "fp32"),
+                *settings,
+                request.negative,
+                0.25,
+            )
+            if index == 0 and i == 0:
+                wait_at_the_gate()
+
+
+def install():
+    """Put the scripted engine in the place of the real one."""
+    questions = {"short": "short?", "normal": "normal?", "long": "long?"}
+    fakes = {
+        "understand": {"run": understand, "DESCRIBE_QUESTIONS": questions, "OCR_QUESTION": "ocr?"},
+        "imagine": {"run": imagine},
+        "engine.load": {"open_engine": open_engine},
+    }
+    for name, members in fakes.items():
+        module = types.ModuleType(f"janus_cli.{name}")
+        vars(module).update(members)
+        sys.modules[module.__name__] = module
+
+
+if __name__ == "__main__":
+    install()
+    from janus_cli.__main__ import main
+
+    sys.exit(main())
