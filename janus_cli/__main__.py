@@ -23,9 +23,10 @@ def main() -> int:
     try:
         from .cli import app
 
-        code = app(prog_name="janus", standalone_mode=False) or ExitCode.OK
-        if code == ExitCode.INTERRUPTED:  # typer has caught the Ctrl-C
+        parsed = app(prog_name="janus", standalone_mode=False)
+        if parsed == ExitCode.INTERRUPTED:  # typer has caught a Ctrl-C
             raise KeyboardInterrupt
+        code = parsed() if callable(parsed) else ExitCode.OK
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as error:
@@ -44,12 +45,12 @@ def main() -> int:
 def _explain(error: BaseException) -> tuple[int, str]:
     """The exit code of an error, and the line that explains it; some need no explanation."""
     if isinstance(error, JanusError):
-        return error.exit_code, str(error)
+        return error.exit_code, str(error) or type(error).__name__
     import typer
 
     if isinstance(error, typer.TyperException):
         return ExitCode.USAGE, _usage_line(error)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED, "interrupted"
     if isinstance(error, BrokenPipeError):
         return ExitCode.CLOSED_PIPE, ""

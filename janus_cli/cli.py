@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -64,15 +65,29 @@ app = typer.Typer(
 )
 
 
+def command(*, example: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a command. Typer only parses, and hands back a call for main() to make: inside
+    typer a Ctrl-C, a closed pipe or the end of a file would be swallowed and turned into its own.
+    """
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def parsed(**values: Any) -> Callable[[], int]:
+            return functools.partial(function, **values)
+
+        app.command(epilog=f"Example: {example}")(parsed)
+        return function
+
+    return register
+
+
 @app.callback(invoke_without_command=True)
 def janus(context: typer.Context, version: flags.Version = False) -> None:
     if context.invoked_subcommand is None:
         terminal.write(context.get_help() + "\n")
 
 
-@app.command(
-    epilog="Example: janus describe photos/*.jpg --detail short --json > captions.jsonl",
-)
+@command(example="janus describe photos/*.jpg --detail short --json > captions.jsonl")
 def describe(
     images: flags.Images,
     detail: flags.Detail = "normal",
@@ -103,9 +118,7 @@ def describe(
     return _understand(request, ModelChoice(model, device, precision, backend), json)
 
 
-@app.command(
-    epilog='Example: janus ask photo.jpg "how many penguins?"',
-)
+@command(example='janus ask photo.jpg "how many penguins?"')
 def ask(
     images: flags.ImagesToAsk = None,
     question: flags.Question = None,
@@ -128,7 +141,7 @@ def ask(
     names, question = _told_apart(images or [], question, chat)
     request = UnderstandRequest(
         images=_images(names),
-        question=question or "?",  # a conversation asks for its first question later
+        question="?" if question is None else question,  # --chat asks for it later
         together=together or (chat and len(names) > 1),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -140,7 +153,7 @@ def ask(
     return _understand(request, choice, json)
 
 
-@app.command(epilog="Example: janus ocr scan.png | grep -i total")
+@command(example="janus ocr scan.png | grep -i total")
 def ocr(
     images: flags.Images,
     max_tokens: flags.MaxTokens = 512,
@@ -169,9 +182,7 @@ def ocr(
     return _understand(request, ModelChoice(model, device, precision, backend), json)
 
 
-@app.command(
-    epilog='Example: janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/',
-)
+@command(example='janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/')
 def imagine(
     prompts: flags.Prompts,
     count: flags.Count = 1,
@@ -221,7 +232,7 @@ def imagine(
         return write_pictures(events, request, targets, progress, as_json=json).exit_code
 
 
-@app.command(epilog="Example: janus info nebula-corgi-7.png")
+@command(example="janus info nebula-corgi-7.png")
 def info(file: flags.PictureFile, json: flags.Json = False) -> int:
     """Show what a picture was drawn from.
 

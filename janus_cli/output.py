@@ -31,7 +31,6 @@ class Outcome:
     """How a run ended: the last answer, and how many of its inputs failed."""
 
     total: int
-    done: int = 0
     failed: int = 0
     answer: Answer | None = None
 
@@ -48,32 +47,28 @@ class AnswerText:
         self._prefixes = [
             f"{terminal.one_line(name)}: " if several else "" for name in request.images
         ]
-        self._streams = terminal.is_terminal(sys.stdout)
-        self._begun = False
+        self.streams = terminal.is_terminal(sys.stdout)
+        self._shown = ""
         self._within_line = False
 
-    @property
-    def streams(self) -> bool:
-        """Whether pieces are shown as they come."""
-        return self._streams
-
     def piece(self, piece: Piece) -> None:
-        """Show a piece of an answer, if somebody watches."""
-        if self._streams:
-            self._put(piece.index, piece.text)
-            self._begun = True
+        """Show a piece of an answer."""
+        self._put(piece.index, piece.text)
+        self._shown += piece.text
 
     def answer(self, answer: Answer) -> None:
-        """Show an answer, or end the one whose pieces have been shown."""
-        if not self._begun:
+        """Show what the pieces of the answer have not shown, and end its last line."""
+        if not self._shown:
             self._put(answer.index, answer.text or "\n")
+        elif answer.text.startswith(self._shown):
+            self._put(answer.index, answer.text[len(self._shown) :])
         self.end()
 
     def end(self) -> None:
         """End the line that has been begun."""
         if self._within_line:
             terminal.write("\n")
-        self._begun = self._within_line = False
+        self._shown, self._within_line = "", False
 
     def _put(self, index: int, text: str) -> None:
         parts = []
@@ -104,12 +99,10 @@ def write_answers(
                 else:
                     text.answer(event)
                 outcome.answer = event
-                _count(outcome, progress)
             elif isinstance(event, Failure):
                 progress.hide()
                 text.end()
                 _report(event, outcome, as_json)
-                _count(outcome, progress)
     finally:
         progress.hide()
         text.end()
@@ -176,13 +169,6 @@ def _report(failure: Failure, outcome: Outcome, as_json: bool) -> None:
         return
     named = failure.error.startswith((failure.input, "standard input", "-:"))
     terminal.say(failure.error if named else f"{failure.input}: {failure.error}")
-
-
-def _count(outcome: Outcome, progress: ProgressLine) -> None:
-    outcome.done += 1
-    if outcome.done < outcome.total:
-        label = f"picture {outcome.done + 1}/{outcome.total}"
-        progress.show(label, outcome.done, outcome.total)
 
 
 def _sum_up(outcome: Outcome, as_json: bool) -> None:

@@ -141,13 +141,15 @@ class ProgressLine:
                 self._draw()
 
     def _draw(self) -> None:
+        label, done, total = self._state
+        label = one_line(label)
         if self._bar is None:
             self._bar = _new_bar()
-            self._bar.add_task("")
+            self._bar.add_task(label, completed=done, total=total or None)
             self._bar.start()
-        label, done, total = self._state
-        task = self._bar.task_ids[0]
-        self._bar.update(task, description=one_line(label), completed=done, total=total or None)
+        else:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=label, completed=done, total=total or None)
 
 
 def _new_bar() -> Bar:

@@ -113,6 +113,14 @@ def a_model(tmp_path: Path) -> str:
     return str(place)
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real checkpoint, small and random."""
+    from .checkpoints import save_tiny_checkpoint
+
+    return str(save_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
 Run = Callable[..., Ended]
 
 

@@ -2,6 +2,7 @@
 
 FAKE_ANSWER    the pieces of every answer, as a JSON list; else the question and the turns before
 FAKE_GATE      a FIFO that is read after the first piece or picture: the engine waits there
+FAKE_LOAD_GATE   a FIFO that is read while the model is opened
 FAKE_ERROR     the name of an error class to raise where the model is opened, with this name as text
 FAKE_UNSTREAMED  answers come without pieces
 """
@@ -21,12 +22,14 @@ SIDE = 64
 def open_engine(path, choice, *, vision, drawing):
     name = os.environ.get("FAKE_ERROR")
     if name:
-        raise getattr(errors, name, None) or getattr(__builtins__, name)(f"{name} [red]\nof\x1b[31m")
+        kind = getattr(errors, name, None) or getattr(__builtins__, name)
+        raise kind(f"{name} [red]\nof\x1b[31m")
+    wait_at("FAKE_LOAD_GATE")
     return types.SimpleNamespace(name=Path(path).name, vision=vision, drawing=drawing)
 
 
-def wait_at_the_gate():
-    gate = os.environ.get("FAKE_GATE")
+def wait_at(name):
+    gate = os.environ.get(name)
     if gate:
         Path(gate).read_bytes()
 
@@ -49,7 +52,7 @@ def understand(request, engine):
             if "FAKE_UNSTREAMED" not in os.environ:
                 yield Piece(index, piece)
             if number == 0:
-                wait_at_the_gate()
+                wait_at("FAKE_GATE")
         text = "".join(pieces)
         yield Answer(index, name, text, engine.name, "fp32", len(pieces), 7, 0.125)
 
@@ -72,7 +75,7 @@ def imagine(request, engine):
                 0.25,
             )
             if index == 0 and i == 0:
-                wait_at_the_gate()
+                wait_at("FAKE_GATE")
 
 
 def install():

@@ -79,7 +79,9 @@ def test_info_loads_no_network(environment):
 
 
 def test_the_package_itself_is_empty(environment):
-    probe = "import sys; before = set(sys.modules); import janus_cli; print(set(sys.modules) - before)"
+    probe = (
+        "import sys; before = set(sys.modules); import janus_cli; print(set(sys.modules) - before)"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", probe], env=environment, capture_output=True, text=True
     )

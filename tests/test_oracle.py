@@ -14,7 +14,7 @@ CHOICE = {"device": "cpu", "precision": "fp32"}
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-@pytest.fixture(scope="module", params=[{"kv_heads": 2}, {"kv_heads": 4, "understanding_patch": 32}])
+@pytest.fixture(scope="module", params=[{"kv_heads": 2}, {"kv_heads": 4, "understanding_patch": 32, "seed": 2}])
 def engines(request, tmp_path_factory):
     """(ours, transformers') on one checkpoint: with grouped keys, and with two grids."""
     path = save_tiny_checkpoint(tmp_path_factory.mktemp("model"), **request.param)

@@ -108,16 +108,16 @@ class PromptWriter:
         """The text of a conversation whose last answer is still to come."""
         text = f"{system}\n\n" if system else ""
         for question, answer in zip(questions, answers, strict=False):
-            text += f"{self.roles.user}: {question.strip()}\n\n"
+            text += f"{self.roles.user}: {question}\n\n"
             text += f"{self.roles.assistant}: {answer.strip()}{END_OF_SENTENCE}"
-        return f"{text}{self.roles.user}: {questions[-1].strip()}\n\n{self.roles.assistant}:"
+        return f"{text}{self.roles.user}: {questions[-1]}\n\n{self.roles.assistant}:"
 
     def plain(self, text: str) -> str:
         """A user's words with every special token in them broken up: they are words, not control."""
         for token in self.tokenizer.get_added_tokens_decoder().values():
             if token.special:
                 text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")
-        return text
+        return text.strip()
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, begin-of-sentence first, whether or not the tokenizer adds it."""

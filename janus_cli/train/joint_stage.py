@@ -25,25 +25,31 @@ from .vocabulary import build_tokenizer
 QUESTIONS = 12
 CONVERSATION_LENGTH = 400
 DRAWING_LENGTH = 576 + 48
-FALL = 0.2  # share of the run in which the rate falls to nothing
 HELD_OUT = 48  # drawings that are scored now and then with the right, a wrong and no caption
 
 
-def new_writer() -> PromptWriter:
+def open_writer(folder: Path) -> PromptWriter:
+    """The prompts of the embedded model; its tokenizer is built once and then kept."""
     config = recipe.EMBEDDED
-    tokenizer = build_tokenizer(config.language.vocabulary)
-    return PromptWriter(tokenizer, JANUS_PRO, config.vision.tokens, config.language.context)
+    if not (folder / "tokenizer.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        build_tokenizer(config.language.vocabulary).save(str(folder / "tokenizer.json"))
+    return PromptWriter.load(folder, JANUS_PRO, config.vision.tokens, config.language.context)
 
 
-def new_model(vq: Path, vision: Path) -> Janus:
-    """Fresh decoder, aligners and heads around the encoders of the stages before."""
+def new_model(vision: Path) -> Janus:
+    """Fresh decoder, aligners and heads around the vision tower of the stage before."""
     model = Janus(recipe.EMBEDDED)
     recipe.initialise(model)
-    model.vq.load_state_dict(recipe.restore(vq)["model"])
     model.vision.load_state_dict(recipe.restore(vision)["model"])
-    # The decoder reads codes by what they look like from the start.
-    model.generation_embed.weight.data.copy_(model.vq.quantize.entries() * 8**0.5)
     return model
+
+
+def give_tokenizer(model: Janus, vq: Path) -> None:
+    """Put in the VQ tokenizer; the decoder reads codes by what they look like from the start."""
+    model.vq.load_state_dict(recipe.restore(vq)["model"])
+    entries = model.vq.quantize.entries()
+    model.generation_embed.weight.data.copy_(entries * entries.shape[1] ** 0.5)
 
 
 @torch.no_grad()
@@ -79,30 +85,32 @@ class HeldOut:
 
 def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    writer = new_writer()
-    model = new_model(arguments.vq, arguments.vision)
+    writer = open_writer(arguments.out.parent)
+    model = new_model(arguments.vision)
     model.vq.requires_grad_(False)
     optimizers = recipe.optimizers(model, rate=arguments.rate)
     step, spent = 0, 0.0
     if arguments.resume:
-        state = recipe.restore(arguments.out)
+        state = recipe.restore(arguments.resume)
         model.load_state_dict(state["model"])
         step, spent = state["step"], state["spent"]
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+    if arguments.vq:
+        give_tokenizer(model, arguments.vq)
     if arguments.compile:
         model.language.compile()
-    held_out = HeldOut(model, writer)
-    talk = ConversationMaker(writer, count=QUESTIONS, length=CONVERSATION_LENGTH)
     first = (10 + step) * TRAINING_SEEDS
-    conversations = stream(
-        talk, batch=arguments.conversations, first=first, collate=talk.collate
-    )
-    simple = DrawingMaker(writer, simple=arguments.simple)
-    drawings = stream(
-        simple, batch=arguments.drawings, first=first + TRAINING_SEEDS // 2, collate=simple.collate
-    )
-    started = time.monotonic()
+    talk = ConversationMaker(writer, count=QUESTIONS, length=CONVERSATION_LENGTH)
+    conversations = stream(talk, batch=arguments.conversations, first=first, collate=talk.collate)
+    if arguments.drawings:
+        held_out = HeldOut(model, writer)
+        sketch = DrawingMaker(writer, simple=arguments.simple)
+        drawings = stream(
+            sketch, batch=arguments.drawings, first=first + TRAINING_SEEDS // 2,
+            collate=sketch.collate,
+        )
+    started, losses = time.monotonic(), {"words": 0.0, "codes": 0.0}
     while True:
         minutes = (time.monotonic() - started) / 60
         done = minutes / arguments.minutes
@@ -111,27 +119,30 @@ def train(arguments: argparse.Namespace) -> None:
         model.vision.requires_grad_(spent + minutes >= arguments.frozen)
         words = answer_loss(model, next(conversations), writer.placeholder)
         words.backward()
-        sketch = next(drawings)
-        codes = drawing_loss(
-            model, encode(model, sketch.pictures), sketch, length=DRAWING_LENGTH
-        ).mean()
-        codes.backward()
+        losses["words"] += words.item()
+        if arguments.drawings:
+            batch = next(drawings)
+            rows = drawing_loss(model, encode(model, batch.pictures), batch, length=DRAWING_LENGTH)
+            rows.mean().backward()
+            losses["codes"] += rows.mean().item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = arguments.rate * min(1, (step + 1) / 100) * min(1, (1 - done) / FALL)
+        rate = arguments.rate * min(1, (step + 1) / 100) * min(1, (1 - done) / arguments.fall)
         for optimizer in optimizers:
             recipe.set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
         step += 1
-        if step % 20 == 0:
-            print(f"joint step {step} minutes {spent + minutes:.1f} words {words.item():.3f}"
-                  f" codes {codes.item():.4f}", flush=True)
-        if step % 200 == 0:
+        if step % 25 == 0:
+            shown = " ".join(f"{name} {value / 25:.4f}" for name, value in losses.items())
+            print(f"joint step {step} minutes {spent + minutes:.1f} {shown}", flush=True)
+            losses = dict.fromkeys(losses, 0.0)
+        if arguments.drawings and step % 250 == 0:
             shown = " ".join(f"{k} {v:.4f}" for k, v in held_out.losses(model).items())
             print(f"joint step {step} held out {shown}", flush=True)
-        if step % 100 == 0 and done < 1 - FALL:
+        if step % 100 == 0 and done < 1 - arguments.fall:
             save(arguments.out, model, step, spent + minutes, optimizers)
-    save(arguments.out.with_stem("final"), model, step, spent + arguments.minutes, optimizers)
+    save(arguments.out.with_stem(f"{arguments.out.stem}-final"), model, step,
+         spent + arguments.minutes, optimizers)
 
 
 def save(
@@ -148,17 +159,18 @@ def save(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     folder = Path("weights/training")
-    parser.add_argument("--vq", type=Path, default=folder / "vq.pt")
+    parser.add_argument("--vq", type=Path, help="a VQ tokenizer to put in")
     parser.add_argument("--vision", type=Path, default=folder / "vision.pt")
+    parser.add_argument("--resume", type=Path, help="a checkpoint of this stage to go on from")
     parser.add_argument("--out", type=Path, default=folder / "joint.pt")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--fall", type=float, default=0.2, help="share of it with a falling rate")
     parser.add_argument("--frozen", type=float, default=20, help="minutes without vision training")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--conversations", type=int, default=12)
-    parser.add_argument("--drawings", type=int, default=8)
+    parser.add_argument("--drawings", type=int, default=8, help="0 for conversations alone")
     parser.add_argument("--simple", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--compile", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,10 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[matrix]
                 velocity = state.setdefault("velocity", torch.zeros_like(matrix))
                 velocity.lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonalise(matrix.grad.lerp(velocity, group["momentum"]))  # Nesterov
-                scale = 0.2 * max(matrix.shape) ** 0.5
-                matrix.add_(update, alpha=-group["lr"] * scale)
+                nesterov = matrix.grad.lerp(velocity, group["momentum"])
+                update = orthogonalise(nesterov.flatten(1))  # a convolution is a matrix too
+                scale = 0.2 * max(update.shape) ** 0.5
+                matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -89,10 +91,16 @@ def optimizers(model: nn.Module, *, rate: float) -> list[torch.optim.Optimizer]:
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            inside = parameter.ndim == 2 and "layers." in name
-            (matrices if inside else others).append(parameter)
+            (matrices if is_hidden(name, parameter) else others).append(parameter)
     adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     return [Muon(matrices, rate), adamw] if matrices else [adamw]
+
+
+def is_hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix inside the network, not at its edges."""
+    if parameter.ndim == 4:
+        return not re.search(r"conv_in|conv_out|quant|embed", name)
+    return parameter.ndim == 2 and "layers." in name
 
 
 def save(path: Path, model: nn.Module, config: Any, **more: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import random
 import time
 from pathlib import Path
@@ -25,15 +26,20 @@ from .render import render
 from .scene import SIDE, sample_crowd, sample_scene
 
 COMMITMENT = 0.25  # weight of the commitment loss, as in VQ-VAE (arXiv 1711.00937)
-WHOLE_FROM = 0.6  # share of the time after which whole pictures take the place of crops
+FALL = 0.3  # share of the run in which the rate falls to nothing
+WHOLE_FROM = 0.75  # share of the time after which whole pictures take the place of crops
 
 
 def crop_of_world(seed: int, size: int) -> Tensor:
-    """A square crop of a picture, uint8 (size, size, 3); half of the pictures are crowded."""
-    rng = random.Random(seed)
-    scene = sample_crowd(seed) if rng.random() < 0.4 else sample_scene(seed)
+    """A square crop of a picture, uint8 (size, size, 3), mostly around something in it."""
+    rng = random.Random(f"crop {seed}")
+    scene = sample_crowd(seed) if rng.random() < 0.5 else sample_scene(seed)
     picture = render(scene)
-    top, left = (rng.randrange(0, picture.shape[0] - size + 1, 16) for _ in range(2))
+    x, y = rng.randrange(SIDE), rng.randrange(SIDE)
+    if rng.random() < 0.85:
+        item = rng.choice((*scene.things, *scene.texts))
+        x, y = item.x + rng.randint(-40, 40), item.y + rng.randint(-24, 24)
+    left, top = (min(max(center - size // 2, 0), SIDE - size) for center in (x, y))
     return torch.from_numpy(picture[top : top + size, left : left + size].copy())
 
 
@@ -56,53 +62,64 @@ def revive_dead_codes(model: VQTokenizer, latents: Tensor, used: Tensor) -> int:
     return len(dead)
 
 
-def train(
-    config: VQConfig, out: Path, *, minutes: float, batch: int, crop: int, rate: float
-) -> None:
+def reconstruction_loss(made: Tensor, pixels: Tensor) -> Tensor:
+    """Absolute and squared error; a pixel counts up to nine times as much as plain background."""
+    ground = pixels.flatten(2).median(-1).values[:, :, None, None]
+    weights = 1 + 4 * (pixels - ground).abs().amax(1, keepdim=True)
+    error = made - pixels
+    return (weights * (error.abs() + 2 * error.square())).mean()
+
+
+def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     torch.manual_seed(0)
     model = VQTokenizer(config)
-    model.quantize.embedding.weight.data.normal_()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0)
-    crops = stream(CropOfWorld(crop), batch=batch, first=TRAINING_SEEDS)
-    whole = stream(
-        CropOfWorld(SIDE), batch=max(1, batch * crop**2 // SIDE**2), first=2 * TRAINING_SEEDS
-    )
+    if arguments.start:
+        model.load_state_dict(recipe.restore(arguments.start)["model"])
+    model.to(memory_format=torch.channels_last)
+    optimizers = recipe.optimizers(model, rate=arguments.rate)
+    crops = stream(CropOfWorld(arguments.crop), batch=arguments.batch, first=TRAINING_SEEDS)
+    whole = stream(CropOfWorld(SIDE), batch=1, first=2 * TRAINING_SEEDS)
     used = torch.zeros(config.codes)
-    started = time.monotonic()
-    done = 0.0
+    started, done, quantized = time.monotonic(), 0.0, arguments.continuous == 0
+    errors: list[float] = []
     for step in itertools.count():
-        picture = next(crops if done < WHOLE_FROM else whole)
-        done = (time.monotonic() - started) / 60 / minutes
+        pixels = to_pixels(next(crops if done < WHOLE_FROM else whole))
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        done = (time.monotonic() - started) / 60 / arguments.minutes
         if done >= 1:
             break
-        recipe.set_rate(optimizer, rate * recipe.warm_cosine(step, done))
-        pixels = to_pixels(picture)
         latents = model.quant_conv(model.encoder(pixels))
-        if step < 150:  # a plain autoencoder first, so that the codebook starts on real latents
-            entries, loss_of_codes = F.normalize(latents, dim=1), torch.zeros(())
-        else:
-            if step == 150:
-                revive_dead_codes(model, latents, torch.zeros(config.codes))
+        if not quantized and done > arguments.continuous:
+            quantized = True  # the codebook starts on latents that already carry the picture
+            revive_dead_codes(model, latents, torch.zeros(config.codes))
+        entries, loss_of_codes = F.normalize(latents, dim=1), torch.zeros(())
+        if quantized:
             entries, loss_of_codes, codes = quantize(model, latents)
             used += torch.bincount(codes.flatten(), minlength=config.codes)
-        error = model.decoder(model.post_quant_conv(entries)) - pixels
-        loss = error.abs().mean() + 2 * error.square().mean() + loss_of_codes
-        optimizer.zero_grad()
+        made = model.decoder(model.post_quant_conv(entries))
+        loss = reconstruction_loss(made, pixels) + loss_of_codes
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            rate = arguments.rate * min(1, (1 - done) / FALL) * min(1, (step + 1) / 50)
+            recipe.set_rate(optimizer, rate)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step % 100 == 0:
-            psnr = 10 * torch.log10(4 / error.square().mean()).item()
-            dead = revive_dead_codes(model, latents, used) if step > 150 and done < 0.7 else 0
-            used.zero_()
+        for optimizer in optimizers:
+            optimizer.step()
+        errors.append((made.detach() - pixels).square().mean().item())
+        if step % 100 == 99:
+            psnr = 10 * math.log10(4 / (sum(errors) / len(errors)))
+            dead = revive_dead_codes(model, latents, used) if quantized and done < 0.7 else 0
             print(
                 f"vq step {step} done {done:.2f} psnr {psnr:.2f} loss {loss.item():.4f}"
                 f" codes {loss_of_codes.item():.4f} revived {dead}",
                 flush=True,
             )
-        if step % 500 == 499:
-            recipe.save(out, model, config)
-    recipe.save(out, model, config)
+            errors.clear()
+            used.zero_()
+        if step % 200 == 199:
+            recipe.save(arguments.out, model, config)
+    recipe.save(arguments.out, model, config)
 
 
 class CropOfWorld:
@@ -117,19 +134,17 @@ class CropOfWorld:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    folder = Path("weights/training")
     parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("weights/training/vq.pt"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    train(
-        recipe.EMBEDDED.vq,
-        arguments.out,
-        minutes=arguments.minutes,
-        batch=arguments.batch,
-        crop=arguments.crop,
-        rate=arguments.rate,
+    parser.add_argument("--start", type=Path, help="weights to go on from")
+    parser.add_argument(
+        "--continuous", type=float, default=0.3, help="share of the run before codes are used"
     )
+    parser.add_argument("--out", type=Path, default=folder / "vq.pt")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    train(chosen, recipe.EMBEDDED.vq)

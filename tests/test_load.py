@@ -1,0 +1,112 @@
+"""Loading: strict about tensors, plain about what is wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from janus_cli.engine.load import open_engine
+from janus_cli.errors import ModelError
+from janus_cli.schema import ModelChoice
+from tests.checkpoints import save_tiny_checkpoint
+
+CHOICE = ModelChoice(device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def checkpoint(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "model")
+
+
+def rewrite(checkpoint, change) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    change(tensors)
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_missing_tensor_is_named(checkpoint):
+    rewrite(checkpoint, lambda tensors: tensors.pop("model.language_model.norm.weight"))
+    with pytest.raises(ModelError, match=r"lacks tensor model\.language_model\.norm\.weight"):
+        open_engine(checkpoint, CHOICE)
+
+
+def test_a_left_over_tensor_is_named(checkpoint):
+    rewrite(checkpoint, lambda tensors: tensors.update(extra=torch.zeros(1)))
+    with pytest.raises(ModelError, match="unknown tensor extra"):
+        open_engine(checkpoint, CHOICE)
+
+
+def test_a_misshapen_tensor_is_named(checkpoint):
+    name = "model.aligner.fc1.weight"
+    rewrite(checkpoint, lambda tensors: tensors.update({name: torch.zeros(3, 3)}))
+    with pytest.raises(ModelError, match=rf"{name} has shape \(3, 3\)"):
+        open_engine(checkpoint, CHOICE)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "named"),
+    [
+        ("config.json", None, "config.json"),
+        ("config.json", "{", "config.json"),
+        ("config.json", "[]", "config.json"),
+        ("config.json", '{"model_type": "llama"}', "model_type 'llama'"),
+        ("tokenizer.json", None, "tokenizer.json"),
+        ("tokenizer.json", "{}", "tokenizer.json"),
+        ("model.safetensors", None, "no .safetensors"),
+        ("model.safetensors", "not tensors", "model.safetensors: damaged"),
+    ],
+)
+def test_a_damaged_folder_says_which_file(checkpoint, file, text, named):
+    (checkpoint / file).unlink()
+    if text is not None:
+        (checkpoint / file).write_text(text)
+    with pytest.raises(ModelError, match=named.replace(".", r"\.")):
+        open_engine(checkpoint, CHOICE)
+
+
+def test_shards_are_read_together(checkpoint):
+    tensors = load_file(checkpoint / "model.safetensors")
+    names = sorted(tensors)
+    (checkpoint / "model.safetensors").unlink()
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        save_file({name: tensors[name] for name in part}, checkpoint / f"model-{number}.safetensors")
+    loaded = open_engine(checkpoint, CHOICE).model
+    assert torch.equal(loaded.language.norm.weight, tensors["model.language_model.norm.weight"])
+
+
+def test_tied_words(checkpoint):
+    """A checkpoint saved with tied embeddings has no lm_head of its own."""
+    rewrite(checkpoint, lambda tensors: tensors.pop("lm_head.weight"))
+    with pytest.raises(ModelError, match=r"lacks tensor lm_head\.weight"):
+        open_engine(checkpoint, CHOICE)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    model = open_engine(checkpoint, CHOICE).model
+    assert torch.equal(model.text_head.weight, model.language.embed.weight)
+
+
+def test_a_part_that_is_not_needed_is_not_loaded(original):
+    drawing = open_engine(original, CHOICE, vision=False).model
+    reading = open_engine(original, CHOICE, drawing=False).model
+    assert not hasattr(drawing, "vision") and hasattr(drawing, "vq")
+    assert not hasattr(reading, "vq") and hasattr(reading, "vision")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision(original, name, dtype):
+    engine = open_engine(original, ModelChoice(device="cpu", precision=name))
+    assert {parameter.dtype for parameter in engine.model.parameters()} == {dtype}
+    assert engine.precision == name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there(original):
+    with pytest.raises(ModelError, match="--device cuda: not on this machine"):
+        open_engine(original, ModelChoice(device="cuda"))
