@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import JanusConfig
 from .language import Decoder
+from .linear import blank_embedding
 from .vision import VisionTower
 from .vq import VQTokenizer
 
@@ -61,7 +62,7 @@ class Janus(nn.Module):
             self.text_head = nn.Linear(width, config.language.vocabulary, bias=False)
         if drawing:
             self.vq = VQTokenizer(config.vq)
-            self.generation_embed = nn.Embedding(config.vq.codes, config.vq.code_size)
+            self.generation_embed = blank_embedding(config.vq.codes, config.vq.code_size)
             self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
             self.generation_head = GenerationHead(width, config.vq.codes)
 

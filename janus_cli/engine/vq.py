@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import VQConfig
+from .linear import blank_embedding
 
 NORM_EPS = 1e-6
 
@@ -163,7 +164,7 @@ class Decoder(nn.Module):
 class Codebook(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.codes, config.code_size)
+        self.embedding = blank_embedding(config.codes, config.code_size)
 
     def nearest(self, latents: Tensor) -> Tensor:
         """Codes (B, H, W) nearest to latents (B, code size, H, W), both on the unit sphere.

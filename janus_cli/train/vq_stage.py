@@ -73,6 +73,7 @@ def reconstruction_loss(made: Tensor, pixels: Tensor) -> Tensor:
 def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     torch.manual_seed(0)
     model = VQTokenizer(config)
+    torch.nn.init.normal_(model.quantize.embedding.weight)
     if arguments.start:
         model.load_state_dict(recipe.restore(arguments.start)["model"])
     model.to(memory_format=torch.channels_last)
