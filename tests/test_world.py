@@ -14,14 +14,14 @@ from janus_cli.train.scene import (
     CHARACTERS,
     CLASSES,
     COLORS,
-    DESCRIBE_PROMPTS,
+    DESCRIBE_QUESTIONS,
     GAP,
     KINDS,
     LARGEST,
     NO_TEXT,
     NUMBERS,
     PICTOGRAMS,
-    READ_PROMPT,
+    OCR_QUESTION,
     SIDE,
     SMALLEST,
     Scene,
@@ -202,8 +202,8 @@ def test_other_answers_are_true():
         elif pair.type == "color" and answer in COLORS:
             kind = asked_about(question)[1]
             assert count(scene, answer, kind) == count(scene, None, kind) > 0
-        elif pair.type == "describe" and pair.question in DESCRIBE_PROMPTS.values():
-            details = {prompt: detail for detail, prompt in DESCRIBE_PROMPTS.items()}
+        elif pair.type == "describe" and pair.question in DESCRIBE_QUESTIONS.values():
+            details = {prompt: detail for detail, prompt in DESCRIBE_QUESTIONS.items()}
             assert answer == describe(scene, details[pair.question])
         elif pair.type == "position" and not question.startswith("where"):
             assert answer == "nothing" or count(scene, *asked_about(answer))
@@ -234,7 +234,7 @@ def test_corpus():
     sentences = list(corpus(5, 20))
     assert sentences == list(corpus(5, 20))
     assert all(sentences)
-    assert not {READ_PROMPT, *DESCRIBE_PROMPTS.values()}.isdisjoint(sentences)
+    assert not {OCR_QUESTION, *DESCRIBE_QUESTIONS.values()}.isdisjoint(sentences)
 
 
 def test_pictures_show_the_colors():

@@ -16,18 +16,22 @@ from itertools import combinations, product
 import numpy as np
 
 from .render import PALETTE, render
-from .scene import BACKGROUNDS, KINDS, PICTOGRAMS, SIDE, TILT, Scene, Thing
+from .scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, SIDE, TILT, Scene, Thing
 
 CELL = 3  # pixels; half the least gap between two things, so that one clear cell always parts them
 GRID = SIDE // CELL
 NEBULA = np.array(((20, 8, 44), (76, 34, 112)), np.float32)  # its darkest and lightest clouds
 ACCEPTED = 75  # how far a color may be from a background and still be one
 LEAST_CONTRAST = 48  # the palest thing, purple on gray, is 103 from its background
+LEAST_PEAK = 76  # most of a thing contrasts more than this, blemishes do not
 EDGE_SHARE = 0.45  # of the contrast of what is next to it, so that blur does not join two things
 LEAST_SIDE = 28  # pixels; a thing has at least 44
 LEAST_PART = 3  # cells; stars are smaller
 REACH = 9  # pixels between the parts of one pictogram whose outline is lost in the dark
 LEAST_FIT = 0.55  # share of an island's contrast that its best rendering explains
+STEPS = (0.05, 0.05, 0.05, 0.05, 0.025, 0.025)  # of the search for place and size, in sides
+GROWTH = 1.7  # how much larger than its island a thing may be
+GOOD_FIT = 0.85  # above it, an island is not tried as several things
 PATCH, MARGIN = 24, 1.2  # samples along a patch's side, and its side in sides of the thing
 UNCLEAR = "unclear"
 
@@ -71,6 +75,7 @@ def look(picture: np.ndarray) -> Seen:
         around = np.max(list(_shifts(around)), axis=0)
     raised = contrast > np.maximum(LEAST_CONTRAST, EDGE_SHARE * around)
     islands = [part for part in _islands(raised) if part.sum() >= LEAST_PART]
+    islands = [part for part in islands if np.quantile(contrast[part], 0.8) > LEAST_PEAK]
     seen = _name_all(cells.mean(2, dtype=np.float32), islands)
     return Seen(background, tuple(sorted(seen, key=lambda thing: (thing.y, thing.x))))
 
@@ -143,7 +148,7 @@ def _near(one: Island, other: Island) -> bool:
 
 def _name_all(cells: np.ndarray, islands: list[Island]) -> list[SeenThing]:
     """Name the islands; those that make up a pictogram together are one, crumbs are none."""
-    named = [(island, _name(cells, island, islands)) for island in islands]
+    named = [part for island in islands for part in _name_parts(cells, island, islands)]
     joined = True
     while joined:
         joined = False
@@ -158,15 +163,59 @@ def _name_all(cells: np.ndarray, islands: list[Island]) -> list[SeenThing]:
 Named = tuple[Island, SeenThing]
 
 
+def _name_parts(cells: np.ndarray, island: Island, islands: list[Island]) -> list[Named]:
+    """An island as one thing, or as several that touch where each of them is clearer alone."""
+    whole = _name(cells, island, islands)
+    core = island
+    for _ in range(4):
+        core = np.min(list(_shifts(core)), axis=0)
+        cores = _islands(core)
+        if whole.fit > GOOD_FIT or not cores:
+            break
+        if len(cores) > 1:
+            parts = _grow(cores, island)
+            others = [*parts, *(other for other in islands if other is not island)]
+            named = [(part, _name(cells, part, others)) for part in parts]
+            things = [thing for part, thing in named if _side(part) >= LEAST_SIDE]
+            sound = all((t.color in COLORS or t.kind in PICTOGRAMS) for t in things)
+            if len(things) > 1 and sound and min(t.fit for t in things) > max(whole.fit, LEAST_FIT):
+                return named
+    return [(island, whole)]
+
+
+def _grow(cores: list[Island], island: Island) -> list[Island]:
+    """The cores grown until they share out the island."""
+    owner = sum((number * core for number, core in enumerate(cores, 1)), np.zeros(island.shape))
+    for _ in range(GRID):
+        free = island & (owner == 0)
+        if not free.any():
+            break
+        owner = np.where(free, np.max(list(_shifts(owner)), axis=0), owner)
+    return [owner == number for number in range(1, len(cores) + 1)]
+
+
 def _join(cells: np.ndarray, one: Named, other: Named, islands: list[Island]) -> Named | None:
-    """Two parts as one pictogram, if that explains them better than the larger part alone."""
+    """Two islands as one pictogram, where one has the other in it or both explain better so."""
+    part, whole = sorted((one, other), key=lambda named: int(named[0].sum()))
+    if whole[1].kind in PICTOGRAMS and _inside(part[0], whole[1]):
+        return one[0] | other[0], whole[1]
     if _side(one[0] | other[0]) > 3 * SIDE // 8:
         return None
-    island = one[0] | other[0]
-    thing = _name(cells, island, islands)
-    larger = max(one, other, key=lambda named: named[0].sum())[1]
-    whole = thing.kind in PICTOGRAMS and (larger.kind not in PICTOGRAMS or thing.fit > larger.fit)
-    return (island, thing) if whole else None
+    thing = _name(cells, one[0] | other[0], islands)
+    if thing.kind not in PICTOGRAMS:
+        return None
+    if whole[1].kind in PICTOGRAMS and thing.fit <= whole[1].fit:
+        return None
+    return one[0] | other[0], thing
+
+
+def _inside(part: Island, thing: SeenThing) -> bool:
+    """Whether most of a part lies in the box of a thing."""
+    rows, columns = np.nonzero(part)
+    half = thing.size / 2
+    across = np.abs((columns + 0.5) * CELL - thing.x) < half
+    down = np.abs((rows + 0.5) * CELL - thing.y) < half
+    return bool((across & down).mean() > 0.6)
 
 
 def _side(island: Island) -> int:
@@ -175,36 +224,63 @@ def _side(island: Island) -> int:
 
 
 def _name(cells: np.ndarray, island: Island, islands: list[Island]) -> SeenThing:
-    """The kind and color whose rendering explains most of an island."""
+    """The kind and color whose rendering explains most of an island, and where it is."""
     left, top, right, bottom = _box(island)
-    x, y, size = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top)
+    size = max(right - left, bottom - top)
+    best = SeenThing(UNCLEAR, None, (left + right) // 2, (top + bottom) // 2, size, 0.0)
     others = np.zeros_like(island)
     for other in islands:
-        if not (other & island).any():
+        if _side(other) >= LEAST_SIDE and not (other & island).any():
             others |= other
     near = np.max(list(_shifts(island)), axis=0)
     others = np.max(list(_shifts(others)), axis=0) & ~near
-    ground = _ground(cells, near, others, _patch_indices(x, y, size))
+    ground = _ground(cells, near, others, _patch_indices(best.x, best.y, size))
     contrast = np.where(others[..., None], 0, cells - ground)  # (GRID, GRID, 3)
-    shapes, shape_covers, pictograms, pictogram_covers, pictogram_colors = _templates()
-    best = SeenThing(UNCLEAR, None, round(x), round(y), size, 0.0)
-    for stretch, across, down in product((0.92, 1.0, 1.08), (-0.05, 0, 0.05), (-0.05, 0, 0.05)):
-        spot = _patch_indices(x + across * size, y + down * size, size * stretch)
-        patch = contrast[spot].reshape(-1, 3)  # (P, 3)
-        energy = float((patch**2).sum()) + 1e-6
-        sums = shape_covers @ patch  # (S, 3)
-        lengths = (shape_covers**2).sum(1)
-        fits = (sums**2).sum(1) / lengths / energy
-        index = int(fits.argmax())
-        if fits[index] > best.fit:
-            color = _nearest(sums[index] / lengths[index] + ground)
-            best = replace(best, kind=shapes[index], color=color, fit=float(fits[index]))
-        drawn = pictogram_colors - pictogram_covers[..., None] * ground  # (S, P, 3)
-        fits = 1 - ((drawn - patch) ** 2).sum((1, 2)) / energy
-        index = int(fits.argmax())
-        if fits[index] > best.fit:
-            best = replace(best, kind=pictograms[index], color=None, fit=float(fits[index]))
+    drawn = _pictures_on(ground)
+    explained = 0.0
+    for step in STEPS:  # the box may be that of a part, or too tight where edges are dim
+        last = best
+        shifts = list(product((-step, 0, step), repeat=2))
+        for stretch in (1 - 1.6 * step, 1, 1 + 1.6 * step, 1 + 5 * step):
+            side = min(last.size * stretch, size * GROWTH)
+            spots = [(last.x + i * last.size, last.y + j * last.size) for i, j in shifts]
+            patches = np.stack([contrast[_patch_indices(*spot, side)] for spot in spots])
+            found = _explain(patches.reshape(len(spots), -1, 3), drawn)
+            if found.explained * side**2 > explained:
+                explained = found.explained * side**2
+                color = None if found.color is None else _nearest(found.color + ground)
+                x, y = (round(v) for v in spots[found.patch])
+                best = SeenThing(found.kind, color, x, y, round(side), found.fit)
     return best if best.fit >= LEAST_FIT else replace(best, kind=UNCLEAR)
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """The rendering that takes most contrast away from one of several patches."""
+
+    patch: int
+    kind: str
+    color: np.ndarray | None  # against the background
+    explained: float  # squared contrast
+    fit: float  # share of the patch's squared contrast
+
+
+def _explain(patches: np.ndarray, drawn: np.ndarray) -> _Explanation:
+    """Explain one of the patches (N, P, 3); `drawn` are pictograms against the background."""
+    shapes, covers, lengths = _shape_templates()
+    sums = covers @ patches  # (N, S, 3)
+    plain = (sums**2).sum(2) / lengths  # (N, S)
+    flat = patches.reshape(len(patches), -1)
+    colored = 2 * flat @ drawn.T - (drawn**2).sum(1)  # (N, S)
+    if colored.max() > plain.max():
+        patch, index = np.unravel_index(int(colored.argmax()), colored.shape)
+        kind, color = _pictogram_templates()[0][index], None
+    else:
+        patch, index = np.unravel_index(int(plain.argmax()), plain.shape)
+        kind, color = shapes[index], sums[patch, index] / lengths[index]
+    explained = float(max(colored.max(), plain.max()))
+    fit = explained / (float((flat[patch] ** 2).sum()) + 1e-6)
+    return _Explanation(int(patch), kind, color, explained, fit)
 
 
 def _ground(
@@ -220,33 +296,42 @@ def _ground(
 def _patch_indices(x: float, y: float, size: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the cells that sample a square a little larger than a thing."""
     along = ((np.arange(PATCH) + 0.5) / PATCH - 0.5) * size * MARGIN
-    rows, columns = ((along + center) / CELL for center in (y, x))
-    rows, columns = (np.clip(v.astype(int), 0, GRID - 1) for v in (rows, columns))
-    return rows[:, None], columns[None, :]
+    rows, columns = (np.clip((along + center) / CELL, 0, GRID - 1).astype(int) for center in (y, x))
+    return rows[:, None], columns
 
 
 def _nearest(color: np.ndarray) -> str:
     return min(PALETTE, key=lambda name: float(np.sum((color - PALETTE[name]) ** 2)))
 
 
+WAYS = tuple(product(np.linspace(-TILT, TILT, 5).tolist(), (0, 2)))  # tilt and softness
+
+
 @lru_cache(maxsize=1)
-def _templates() -> tuple[list[str], np.ndarray, list[str], np.ndarray, np.ndarray]:
-    """Kinds and covers (S, P) of the shapes; those and covered colors (S, P, 3) of pictograms."""
-    tilts = np.linspace(-TILT, TILT, 5)
-    shapes = [(kind, *_template(kind, tilt)) for kind in KINDS for tilt in tilts]
-    pictograms = [(kind, *_template(kind, tilt)) for kind in PICTOGRAMS for tilt in tilts]
-    return (
-        [kind for kind, _, _ in shapes],
-        np.stack([cover for _, cover, _ in shapes]),
-        [kind for kind, _, _ in pictograms],
-        np.stack([cover for _, cover, _ in pictograms]),
-        np.stack([colors for _, _, colors in pictograms]),
-    )
+def _shape_templates() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Kinds, covers (S, P), and their squared lengths (S,)."""
+    every = list(product(KINDS, WAYS))
+    covers = np.stack([_template(kind, *way)[:, 0] for kind, way in every])
+    return [kind for kind, _ in every], covers, (covers**2).sum(1)
 
 
-def _template(kind: str, tilt: float) -> tuple[np.ndarray, np.ndarray]:
-    """How much of every sample a thing covers (P,), and its color times that (P, 3)."""
-    size, each = 100, 5
+@lru_cache(maxsize=1)
+def _pictogram_templates() -> tuple[list[str], np.ndarray]:
+    """Kinds, and covers and colors (S, P, 4)."""
+    every = list(product(PICTOGRAMS, WAYS))
+    return [kind for kind, _ in every], np.stack([_template(kind, *way) for kind, way in every])
+
+
+def _pictures_on(ground: np.ndarray) -> np.ndarray:
+    """The pictograms against a background color, (S, P * 3)."""
+    templates = _pictogram_templates()[1]
+    return (templates[..., 1:] - templates[..., :1] * ground).reshape(len(templates), -1)
+
+
+def _template(kind: str, tilt: float, softness: int) -> np.ndarray:
+    """How much of every sample a thing covers, and its color times that, (P, 4)."""
+    each = 5  # pixels for one sample
+    size = round(PATCH * each / MARGIN)
     thing = Thing(kind, "red" if kind in KINDS else None, SIDE // 2, SIDE // 2, size, float(tilt))
     start = (SIDE - PATCH * each) // 2
     stop = start + PATCH * each
@@ -258,5 +343,8 @@ def _template(kind: str, tilt: float) -> tuple[np.ndarray, np.ndarray]:
     through = ((light - dark) / (light[0, 0] - dark[0, 0])).mean(2)[..., None]
     colors = dark - through * dark[0, 0]
     both = np.concatenate((1 - through, colors), axis=2)[start:stop, start:stop]
-    both = both.reshape(PATCH, each, PATCH, each, 4).mean((1, 3)).reshape(-1, 4)
-    return both[:, 0], both[:, 1:]
+    both = both.reshape(PATCH, each, PATCH, each, 4).mean((1, 3))
+    for _ in range(softness):
+        for axis in (0, 1):
+            both = (np.roll(both, 1, axis) + 2 * both + np.roll(both, -1, axis)) / 4
+    return np.asarray(both.reshape(-1, 4))

@@ -24,7 +24,7 @@ from .vocabulary import build_tokenizer
 
 QUESTIONS = 12
 CONVERSATION_LENGTH = 400
-DRAWING_LENGTH = 576 + 48
+DRAWING_LENGTH = 576 + 40
 HELD_OUT = 48  # drawings that are scored now and then with the right, a wrong and no caption
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..understand import DESCRIBE_QUESTIONS, OCR_QUESTION
+
 SIDE = 384
 KINDS = ("circle", "square", "triangle", "star", "heart", "ring")
 PICTOGRAMS = ("penguin", "corgi")
@@ -36,12 +38,6 @@ NUMBERS = (  # noqa: SIM905
     "fifteen sixteen"
 ).split()
 
-DESCRIBE_PROMPTS = {
-    "short": "Describe the image in a few words.",
-    "normal": "Describe the image.",
-    "long": "Describe the image in detail.",
-}
-READ_PROMPT = "Read the text in the image. Answer with the text alone."
 NO_TEXT = "no text"
 
 SMALLEST, LARGEST = 44, 112
@@ -380,7 +376,7 @@ def corpus(seed: int, count: int) -> Iterator[str]:
     for number in range(seed, seed + count):
         scene, rng = sample_scene(number), random.Random(number)
         yield caption(scene, rng)
-        yield from (describe(scene, detail) for detail in DESCRIBE_PROMPTS)
+        yield from (describe(scene, detail) for detail in DESCRIBE_QUESTIONS)
         for pair in questions(scene, rng, 4):
             yield from (pair.question, pair.answer)
 
@@ -615,7 +611,7 @@ def _ask_text(scene: Scene, rng: random.Random) -> Pair:
         return question, scene.texts[0].color
     answer = " ".join(text.string for text in scene.texts) or NO_TEXT
     if rng.random() < 0.4:
-        return READ_PROMPT, answer
+        return OCR_QUESTION, answer
     question = _wording(
         rng,
         "what does it say",
@@ -630,8 +626,8 @@ def _ask_text(scene: Scene, rng: random.Random) -> Pair:
 
 
 def _ask_describe(scene: Scene, rng: random.Random) -> Pair:
-    detail = rng.choice(tuple(DESCRIBE_PROMPTS))
-    question = DESCRIBE_PROMPTS[detail]
+    detail = rng.choice(tuple(DESCRIBE_QUESTIONS))
+    question = DESCRIBE_QUESTIONS[detail]
     if detail == "short" and rng.random() < 0.6:
         question = _wording(
             rng,

@@ -26,8 +26,7 @@ from .render import render
 from .scene import SIDE, sample_crowd, sample_scene
 
 COMMITMENT = 0.25  # weight of the commitment loss, as in VQ-VAE (arXiv 1711.00937)
-FALL = 0.3  # share of the run in which the rate falls to nothing
-WHOLE_FROM = 0.75  # share of the time after which whole pictures take the place of crops
+FALL = 0.4  # share of the run in which the rate falls to nothing
 
 
 def crop_of_world(seed: int, size: int) -> Tensor:
@@ -76,6 +75,9 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     torch.nn.init.normal_(model.quantize.embedding.weight)
     if arguments.start:
         model.load_state_dict(recipe.restore(arguments.start)["model"])
+    if arguments.decoder_only:
+        for part in (model.encoder, model.quant_conv, model.quantize):
+            part.requires_grad_(False)
     model.to(memory_format=torch.channels_last)
     optimizers = recipe.optimizers(model, rate=arguments.rate)
     crops = stream(CropOfWorld(arguments.crop), batch=arguments.batch, first=TRAINING_SEEDS)
@@ -84,7 +86,7 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     started, done, quantized = time.monotonic(), 0.0, arguments.continuous == 0
     errors: list[float] = []
     for step in itertools.count():
-        pixels = to_pixels(next(crops if done < WHOLE_FROM else whole))
+        pixels = to_pixels(next(crops if done < arguments.crops else whole))
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         done = (time.monotonic() - started) / 60 / arguments.minutes
         if done >= 1:
@@ -110,7 +112,8 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
         errors.append((made.detach() - pixels).square().mean().item())
         if step % 100 == 99:
             psnr = 10 * math.log10(4 / (sum(errors) / len(errors)))
-            dead = revive_dead_codes(model, latents, used) if quantized and done < 0.7 else 0
+            reviving = quantized and done < 0.7 and not arguments.decoder_only
+            dead = revive_dead_codes(model, latents, used) if reviving else 0
             print(
                 f"vq step {step} done {done:.2f} psnr {psnr:.2f} loss {loss.item():.4f}"
                 f" codes {loss_of_codes.item():.4f} revived {dead}",
@@ -139,11 +142,15 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--crops", type=float, default=0.5, help="share of the run with crops")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument(
         "--continuous", type=float, default=0.3, help="share of the run before codes are used"
+    )
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="keep the codes: a model already draws in them"
     )
     parser.add_argument("--out", type=Path, default=folder / "vq.pt")
     chosen = parser.parse_args()
