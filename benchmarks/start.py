@@ -3,7 +3,7 @@
     python benchmarks/start.py [--runs 7] [--model PATH] [--picture FILE]
 
 Each pair is run alternately in fresh processes, after one run of each that is not counted. The
-table gives medians of the wall clock, and what issue 2 asks of them.
+table gives medians of the wall clock, and the bound that each should keep.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints, saved by transformers itself, for tests that need a model of any kind."""
+"""Tiny random checkpoints, saved by transformers itself, for tests that need any model."""
 
 from pathlib import Path
 

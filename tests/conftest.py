@@ -34,6 +34,7 @@ class Terminal:
 
     def __init__(self, command: list[str], env: dict[str, str], *, out_to: int | None) -> None:
         self.screen = ""
+        self._waited_for = 0
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
             command,
@@ -47,10 +48,10 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read the screen until the text is on it, after what was waited for before."""
-        start = len(self.screen)
-        while text not in self.screen[start:]:
+        while (place := self.screen.find(text, self._waited_for)) < 0:
             if not self._read():
                 raise AssertionError(f"{text!r} did not come; the screen is {self.screen!r}")
+        self._waited_for = place + len(text)
 
     def type(self, text: str) -> None:
         """Type on the keyboard."""

@@ -9,6 +9,7 @@ FAKE_UNSTREAMED  answers come without pieces
 
 import json
 import os
+import select
 import sys
 import types
 from pathlib import Path
@@ -29,9 +30,19 @@ def open_engine(path, choice, *, vision, drawing):
 
 
 def wait_at(name):
+    """Wait until something is written into the FIFO; in steps, for a signal just before a blocking
+    call would not wake it."""
     gate = os.environ.get(name)
     if gate:
-        Path(gate).read_bytes()
+        reader = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+        while True:
+            try:
+                if os.read(reader, 8):
+                    break
+            except BlockingIOError:
+                pass
+            select.select([], [], [], 0.01)
+        os.close(reader)
 
 
 def understand(request, engine):

@@ -87,7 +87,7 @@ def test_a_step_yields_one_code_for_every_picture(engine):
 
 
 def test_a_prompt_past_the_context_is_refused(engine):
-    with pytest.raises(UsageError, match="PROMPT: takes .* shorten"):
+    with pytest.raises(UsageError, match=r"PROMPT: takes .* shorten"):
         draw(engine, prompts=("circle " * 600,))
     with pytest.raises(UsageError, match="--negative: takes"):
         draw(engine, negative="circle " * 600)

@@ -76,7 +76,9 @@ def test_shards_are_read_together(checkpoint):
     names = sorted(tensors)
     (checkpoint / "model.safetensors").unlink()
     for number, part in enumerate((names[::2], names[1::2]), 1):
-        save_file({name: tensors[name] for name in part}, checkpoint / f"model-{number}.safetensors")
+        save_file(
+            {name: tensors[name] for name in part}, checkpoint / f"model-{number}.safetensors"
+        )
     loaded = open_engine(checkpoint, CHOICE).model
     assert torch.equal(loaded.language.norm.weight, tensors["model.language_model.norm.weight"])
 

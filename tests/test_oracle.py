@@ -14,7 +14,9 @@ CHOICE = {"device": "cpu", "precision": "fp32"}
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-@pytest.fixture(scope="module", params=[{"kv_heads": 2}, {"kv_heads": 4, "understanding_patch": 32, "seed": 2}])
+@pytest.fixture(
+    scope="module", params=[{"kv_heads": 2}, {"kv_heads": 4, "understanding_patch": 32, "seed": 2}]
+)
 def engines(request, tmp_path_factory):
     """(ours, transformers') on one checkpoint: with grouped keys, and with two grids."""
     path = save_tiny_checkpoint(tmp_path_factory.mktemp("model"), **request.param)
@@ -105,7 +107,9 @@ def test_guidance_changes_the_codes(engines):
 
 def test_pixels_of_codes(engines):
     ours, reference = engines
-    codes = torch.randint(96, (2, (IMAGE_SIZE // 16) ** 2), generator=torch.Generator().manual_seed(1))
+    codes = torch.randint(
+        96, (2, (IMAGE_SIZE // 16) ** 2), generator=torch.Generator().manual_seed(1)
+    )
     with torch.no_grad():
         expected = reference.model.decode_image_tokens(codes).movedim(-1, 1)
         torch.testing.assert_close(ours.model.decode_pixels(codes), expected, **CLOSE)

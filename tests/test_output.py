@@ -90,7 +90,7 @@ def test_a_terminal_shows_each_piece_at_once(picture, fake_terminal):
     watched = fake_terminal("ask", picture, "?", env=env)
     watched.wait_for("[red]one")
     assert "two" not in watched.screen
-    Path("gate").write_bytes(b"")
+    Path("gate").write_bytes(b"go")
     watched.wait_for("\\x1b[2Jtwo\n")
     assert watched.end() == 0
     assert watched.screen.count("two") == 1
@@ -121,7 +121,7 @@ def test_progress_is_for_terminals_only(picture, fake_janus, fake_terminal, fold
             out_to=paths.fileno(),
         )
         watched.wait_for("loading the model")
-        Path("gate").write_bytes(b"")
+        Path("gate").write_bytes(b"go")
         watched.wait_for("image 2/2")
         assert watched.end() == 0
     assert Path("paths").read_text() == "a-corgi-5.png\na-corgi-6.png\n"
@@ -163,9 +163,9 @@ def test_json_lines_appear_one_by_one(picture, environment, a_model):
     env = environment | {"JANUS_MODEL": a_model, "FAKE_GATE": "gate"}
     command = [sys.executable, FAKE, "ask", picture, picture, "?", "--json"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as process:
-        Path("gate").write_bytes(b"")
+        Path("gate").write_bytes(b"go")
         assert json.loads(process.stdout.readline())["input"] == picture  # the second one waits
-        Path("gate").write_bytes(b"")
+        Path("gate").write_bytes(b"go")
         assert json.loads(process.stdout.readline())["input"] == picture
 
 
@@ -296,7 +296,7 @@ def test_a_name_taken_while_drawing_is_not_replaced(folder, environment, a_model
     ) as process:
         assert process.stdout.readline() == "a-7.png\n"
         (folder / "a-8.png").write_text("mine")
-        Path("gate").write_bytes(b"")
+        Path("gate").write_bytes(b"go")
         assert process.stderr.read().startswith("janus: a-8.png: exists")
         assert process.wait() == ExitCode.OUTPUT
     assert (folder / "a-8.png").read_text() == "mine"

@@ -75,5 +75,5 @@ def test_without_the_file_the_published_values_hold(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text("{")
-    with pytest.raises(ModelError, match="preprocessor_config.json"):
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json"):
         Preprocessing.load(tmp_path, 32)

@@ -113,7 +113,7 @@ class PromptWriter:
         return f"{text}{self.roles.user}: {questions[-1]}\n\n{self.roles.assistant}:"
 
     def plain(self, text: str) -> str:
-        """A user's words with every special token in them broken up: they are words, not control."""
+        """A user's words, every special token in them broken up: they are words, not control."""
         for token in self.tokenizer.get_added_tokens_decoder().values():
             if token.special:
                 text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")

@@ -1,7 +1,7 @@
 """The same requests through transformers' own JanusForConditionalGeneration.
 
 For comparing on one's own weights (`--backend transformers`), for the tests and the benchmarks. It
-takes the same ids and pixels as decode.Native; the model, its cache and its loops are transformers'.
+takes the same ids and pixels as decode.Native; model, cache and loops are transformers' own.
 """
 
 from __future__ import annotations
@@ -201,11 +201,12 @@ class TokenStreamer:
 
 
 def weak_guidance(scale: float) -> Any:
-    """Guidance of 1 or less, for which transformers adds no processor and then fails on the shape."""
+    """Guidance of 1 or less: transformers adds no processor for it and fails on the shape."""
     from transformers import LogitsProcessorList
 
     def process(_: Tensor, logits: Tensor) -> Tensor:
-        return guide(*logits.chunk(2), scale)
+        conditional, unconditional = logits.chunk(2)
+        return guide(conditional, unconditional, scale)
 
     return LogitsProcessorList([process] if scale <= 1 else [])
 

@@ -23,15 +23,17 @@ GRID = SIDE // CELL
 NEBULA = np.array(((20, 8, 44), (76, 34, 112)), np.float32)  # its darkest and lightest clouds
 ACCEPTED = 75  # how far a color may be from a background and still be one
 LEAST_CONTRAST = 48  # the palest thing, purple on gray, is 103 from its background
-LEAST_PEAK = 76  # most of a thing contrasts more than this, blemishes do not
+LEAST_PEAK = {"nebula": 95, "plain": 78}  # blemishes contrast less, the best of a thing more
 EDGE_SHARE = 0.45  # of the contrast of what is next to it, so that blur does not join two things
 LEAST_SIDE = 28  # pixels; a thing has at least 44
 LEAST_PART = 3  # cells; stars are smaller
 REACH = 9  # pixels between the parts of one pictogram whose outline is lost in the dark
+MOST_ISLANDS = 20  # a picture with more of them shows nothing anyway
 LEAST_FIT = 0.55  # share of an island's contrast that its best rendering explains
 STEPS = (0.05, 0.05, 0.05, 0.05, 0.025, 0.025)  # of the search for place and size, in sides
 GROWTH = 1.7  # how much larger than its island a thing may be
-GOOD_FIT = 0.85  # above it, an island is not tried as several things
+WHOLE_FIT = 0.85  # above it, an island is not tried as several things
+PART_FIT = 0.8  # what several things must reach instead, each of them
 PATCH, MARGIN = 24, 1.2  # samples along a patch's side, and its side in sides of the thing
 UNCLEAR = "unclear"
 
@@ -75,7 +77,9 @@ def look(picture: np.ndarray) -> Seen:
         around = np.max(list(_shifts(around)), axis=0)
     raised = contrast > np.maximum(LEAST_CONTRAST, EDGE_SHARE * around)
     islands = [part for part in _islands(raised) if part.sum() >= LEAST_PART]
-    islands = [part for part in islands if np.quantile(contrast[part], 0.8) > LEAST_PEAK]
+    least = LEAST_PEAK["nebula" if background == "nebula" else "plain"]
+    islands = [part for part in islands if np.quantile(contrast[part], 0.8) > least]
+    islands = sorted(islands, key=np.sum, reverse=True)[:MOST_ISLANDS]
     seen = _name_all(cells.mean(2, dtype=np.float32), islands)
     return Seen(background, tuple(sorted(seen, key=lambda thing: (thing.y, thing.x))))
 
@@ -149,14 +153,23 @@ def _near(one: Island, other: Island) -> bool:
 def _name_all(cells: np.ndarray, islands: list[Island]) -> list[SeenThing]:
     """Name the islands; those that make up a pictogram together are one, crumbs are none."""
     named = [part for island in islands for part in _name_parts(cells, island, islands)]
-    joined = True
-    while joined:
-        joined = False
+    tried: set[tuple[int, int]] = set()
+    while True:
         for one, other in combinations(named, 2):
-            if _near(one[0], other[0]) and (union := _join(cells, one, other, islands)):
+            pair = (
+                int(one[0].argmax()),
+                int(other[0].argmax()),
+            )  # islands differ in their first cell
+            if pair in tried or not _near(one[0], other[0]):
+                continue
+            tried.add(pair)
+            if union := _join(cells, one, other, islands):
                 named = [union, *(n for n in named if n is not one and n is not other)]
-                joined = True
+                first = int(union[0].argmax())
+                tried = {pair for pair in tried if first not in pair}
                 break
+        else:
+            break
     return [thing for island, thing in named if _side(island) >= LEAST_SIDE]
 
 
@@ -170,7 +183,7 @@ def _name_parts(cells: np.ndarray, island: Island, islands: list[Island]) -> lis
     for _ in range(4):
         core = np.min(list(_shifts(core)), axis=0)
         cores = _islands(core)
-        if whole.fit > GOOD_FIT or not cores:
+        if whole.fit > WHOLE_FIT or not cores:
             break
         if len(cores) > 1:
             parts = _grow(cores, island)
@@ -178,7 +191,7 @@ def _name_parts(cells: np.ndarray, island: Island, islands: list[Island]) -> lis
             named = [(part, _name(cells, part, others)) for part in parts]
             things = [thing for part, thing in named if _side(part) >= LEAST_SIDE]
             sound = all((t.color in COLORS or t.kind in PICTOGRAMS) for t in things)
-            if len(things) > 1 and sound and min(t.fit for t in things) > max(whole.fit, LEAST_FIT):
+            if len(things) > 1 and sound and min(t.fit for t in things) > max(whole.fit, PART_FIT):
                 return named
     return [(island, whole)]
 
@@ -195,9 +208,9 @@ def _grow(cores: list[Island], island: Island) -> list[Island]:
 
 
 def _join(cells: np.ndarray, one: Named, other: Named, islands: list[Island]) -> Named | None:
-    """Two islands as one pictogram, where one has the other in it or both explain better so."""
+    """Two islands as one thing, where one has the other in it or both are a pictogram."""
     part, whole = sorted((one, other), key=lambda named: int(named[0].sum()))
-    if whole[1].kind in PICTOGRAMS and _inside(part[0], whole[1]):
+    if whole[1].kind != UNCLEAR and _inside(part[0], whole[1]):
         return one[0] | other[0], whole[1]
     if _side(one[0] | other[0]) > 3 * SIDE // 8:
         return None
@@ -325,7 +338,7 @@ def _pictogram_templates() -> tuple[list[str], np.ndarray]:
 def _pictures_on(ground: np.ndarray) -> np.ndarray:
     """The pictograms against a background color, (S, P * 3)."""
     templates = _pictogram_templates()[1]
-    return (templates[..., 1:] - templates[..., :1] * ground).reshape(len(templates), -1)
+    return np.reshape(templates[..., 1:] - templates[..., :1] * ground, (len(templates), -1))
 
 
 def _template(kind: str, tilt: float, softness: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from ..engine.decode import Sampling
 from ..engine.load import Engine, open_engine
 from ..engine.model import Janus
 from ..schema import PRECISIONS, ModelChoice
+from ..understand import DESCRIBE_QUESTIONS
 from ..weights import EMBEDDED, find_model
 from .checker import Seen, look, matches
 from .data import TRAINING_SEEDS, to_pixels
@@ -35,7 +36,6 @@ from .scene import (
     ASKERS,
     BACKGROUNDS,
     COLORS,
-    DESCRIBE_QUESTIONS,
     KINDS,
     NO_TEXT,
     NUMBERS,
@@ -115,7 +115,9 @@ def pose(exam: Exam, cases: int) -> Iterator[tuple[Scene, Pair]]:
         if exam.asker != "background" and bool(scene.texts) != (exam.asker == "text"):
             continue  # a scene has either a text or things
         if exam.asker == "describe":
-            pairs: Iterable[Pair | None] = [(DESCRIBE_QUESTIONS["normal"], describe(scene, "normal"))]
+            pairs: Iterable[Pair | None] = [
+                (DESCRIBE_QUESTIONS["normal"], describe(scene, "normal"))
+            ]
         else:
             pairs = (ASKERS[exam.asker][0](scene, rng) for _ in range(TRIES))
         pair = next((pair for pair in pairs if pair and exam.wanted(*pair, posed)), None)

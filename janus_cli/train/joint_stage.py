@@ -19,7 +19,7 @@ from ..engine.prompt import JANUS_PRO, PromptWriter
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
 from .losses import answer_loss, drawing_loss
-from .samples import ConversationMaker, Drawings, DrawingMaker
+from .samples import ConversationMaker, DrawingMaker, Drawings
 from .vocabulary import build_tokenizer
 
 QUESTIONS = 12
@@ -107,7 +107,9 @@ def train(arguments: argparse.Namespace) -> None:
         held_out = HeldOut(model, writer)
         sketch = DrawingMaker(writer, simple=arguments.simple)
         drawings = stream(
-            sketch, batch=arguments.drawings, first=first + TRAINING_SEEDS // 2,
+            sketch,
+            batch=arguments.drawings,
+            first=first + TRAINING_SEEDS // 2,
             collate=sketch.collate,
         )
     started, losses = time.monotonic(), {"words": 0.0, "codes": 0.0}
@@ -141,8 +143,13 @@ def train(arguments: argparse.Namespace) -> None:
             print(f"joint step {step} held out {shown}", flush=True)
         if step % 100 == 0 and done < 1 - arguments.fall:
             save(arguments.out, model, step, spent + minutes, optimizers)
-    save(arguments.out.with_stem(f"{arguments.out.stem}-final"), model, step,
-         spent + arguments.minutes, optimizers)
+    save(
+        arguments.out.with_stem(f"{arguments.out.stem}-final"),
+        model,
+        step,
+        spent + arguments.minutes,
+        optimizers,
+    )
 
 
 def save(

@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": rate, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -88,7 +88,8 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 def optimizers(model: nn.Module, *, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (matrices if is_hidden(name, parameter) else others).append(parameter)
@@ -113,15 +114,16 @@ def save(path: Path, model: nn.Module, config: Any, **more: Any) -> None:
 
 def restore(path: Path) -> dict[str, Any]:
     """Read a training checkpoint that `save` wrote on this machine."""
-    return torch.load(path, weights_only=False, map_location="cpu")
+    state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu")
+    return state
 
 
 def initialise(module: nn.Module) -> None:
     """Small normal weights; a residual branch starts at zero, so that depth costs no signal."""
     for name, parameter in module.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif name.endswith(("out.weight", "down.weight")) and "layers." in name:
+        if name.endswith("bias") or (
+            name.endswith(("out.weight", "down.weight")) and "layers." in name
+        ):
             nn.init.zeros_(parameter)
         elif parameter.ndim >= 2:
             nn.init.normal_(

@@ -62,8 +62,11 @@ class ConversationMaker:
         return torch.from_numpy(render(scene)), columns
 
     def pack(self, scene: Scene, rng: random.Random) -> Tensor:
-        """Rows ids, targets, positions, segments, (4, length); questions that do not fit are left."""
-        ids, targets, positions, segments = [], [], [], []
+        """Rows ids, targets, positions, segments, (4, length); what does not fit is left out."""
+        ids: list[int] = []
+        targets: list[int] = []
+        positions: list[int] = []
+        segments: list[int] = []
         for number, pair in enumerate(questions(scene, rng, self.count), 1):
             prefix, asked = self.split(self.writer.conversation(1, [], pair.question))
             if not ids:

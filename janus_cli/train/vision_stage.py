@@ -112,18 +112,19 @@ def train(config: VisionConfig, out: Path, *, minutes: float, batch: int, rate: 
             break
         features = tower(to_pixels(picture))
         losses = heads.losses(features, labels)
+        loss = torch.stack(list(losses.values())).sum()
         if step % 50 == 0:
             accuracies = heads.accuracies(features, labels)
             shown = " ".join(f"{label} {value:.3f}" for label, value in accuracies.items())
-            total = sum(losses.values()).item()
             print(
-                f"vision step {step} pictures {step * batch} done {done:.2f} loss {total:.3f} {shown}",
+                f"vision step {step} pictures {step * batch} done {done:.2f}"
+                f" loss {loss.item():.3f} {shown}",
                 flush=True,
             )
         for optimizer in optimizers:
             recipe.set_rate(optimizer, rate * recipe.warm_cosine(step, done))
             optimizer.zero_grad()
-        sum(losses.values()).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()

@@ -23,7 +23,7 @@ from ..engine.vq import VQTokenizer
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
 from .render import render
-from .scene import SIDE, sample_crowd, sample_scene
+from .scene import SIDE, Text, Thing, sample_crowd, sample_scene
 
 COMMITMENT = 0.25  # weight of the commitment loss, as in VQ-VAE (arXiv 1711.00937)
 FALL = 0.4  # share of the run in which the rate falls to nothing
@@ -36,7 +36,8 @@ def crop_of_world(seed: int, size: int) -> Tensor:
     picture = render(scene)
     x, y = rng.randrange(SIDE), rng.randrange(SIDE)
     if rng.random() < 0.85:
-        item = rng.choice((*scene.things, *scene.texts))
+        items: list[Thing | Text] = [*scene.things, *scene.texts]
+        item = rng.choice(items)
         x, y = item.x + rng.randint(-40, 40), item.y + rng.randint(-24, 24)
     left, top = (min(max(center - size // 2, 0), SIDE - size) for center in (x, y))
     return torch.from_numpy(picture[top : top + size, left : left + size].copy())
@@ -78,7 +79,7 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     if arguments.decoder_only:
         for part in (model.encoder, model.quant_conv, model.quantize):
             part.requires_grad_(False)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = recipe.optimizers(model, rate=arguments.rate)
     crops = stream(CropOfWorld(arguments.crop), batch=arguments.batch, first=TRAINING_SEEDS)
     whole = stream(CropOfWorld(SIDE), batch=1, first=2 * TRAINING_SEEDS)

@@ -1,0 +1,154 @@
+"""The checker sees what a picture shows, blurred too, and every measure can fail."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from janus_cli.train.checker import UNCLEAR, look, matches
+from janus_cli.train.evaluate import (
+    CATEGORIES,
+    EXAMS,
+    pose,
+    read_groups,
+    sample_order,
+)
+from janus_cli.train.render import render
+from janus_cli.train.scene import (
+    BACKGROUNDS,
+    PICTOGRAMS,
+    Scene,
+    Thing,
+    describe,
+    groups,
+    sample_scene,
+)
+from janus_cli.train.scores import edit_distance, mean, share, wilson
+
+STILL_LIFE = Scene(
+    "gray",
+    (
+        Thing("star", "red", 200, 200, 80, 5.0),
+        Thing("ring", "purple", 90, 90, 60, 0.0),
+        Thing("corgi", None, 300, 90, 90, -6.0),
+        Thing("penguin", None, 300, 300, 70, 8.0),
+    ),
+    (),
+    7,
+)
+
+
+def blurred(pixels, radius=2):
+    return np.array(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def squeezed(pixels, quality=30):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
+@pytest.mark.parametrize("spoil", [lambda pixels: pixels, blurred, squeezed])
+def test_the_scene_is_seen(spoil):
+    for scene in (STILL_LIFE, sample_scene(3, text_share=0)):
+        seen = look(spoil(render(scene)))
+        assert seen.background == scene.background
+        assert matches(scene, seen)
+        assert matches(scene, seen, colors=False)
+        places = sorted((thing.x, thing.y) for thing in scene.things)
+        for place, found in zip(places, sorted((t.x, t.y) for t in seen.things), strict=True):
+            assert math.dist(place, found) < 9
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_pictograms_are_whole_on_every_background(background):
+    things = tuple(
+        Thing(kind, None, 110 + 150 * i, 190, 60, 4.0) for i, kind in enumerate(PICTOGRAMS)
+    )
+    scene = Scene(background, things, (), 5)
+    seen = look(blurred(render(scene), 1))
+    assert seen.background == background
+    assert matches(scene, seen)
+
+
+def test_every_mistake_is_told():
+    star, ring, *others = STILL_LIFE.things
+    seen = look(render(STILL_LIFE))
+    one_less = replace(STILL_LIFE, things=(star, *others))
+    one_more = replace(STILL_LIFE, things=(*STILL_LIFE.things, replace(star, x=90, y=300)))
+    recolored = replace(STILL_LIFE, things=(replace(star, color="blue"), ring, *others))
+    swapped = replace(
+        STILL_LIFE,
+        things=(replace(star, color="purple"), replace(ring, color="red"), *others),
+    )
+    reshaped = replace(STILL_LIFE, things=(replace(star, kind="heart"), ring, *others))
+    for wrong in (one_less, one_more, reshaped):
+        assert not matches(wrong, seen, colors=False)
+        assert not matches(STILL_LIFE, look(render(wrong)), colors=False)
+    for wrong in (recolored, swapped):
+        assert matches(wrong, seen, colors=False)
+        assert not matches(wrong, seen)
+    assert look(render(replace(STILL_LIFE, background="brown"))).background == "brown"
+
+
+def test_what_is_nothing_is_not_seen_as_something():
+    pixels = render(Scene("white", (), (), 7))
+    assert look(pixels).things == ()
+    pixels[100:180, 60:68] = pixels[140:148, 60:200] = (200, 40, 90)  # a T is no shape
+    assert [thing.kind for thing in look(pixels).things] == [UNCLEAR]
+    assert look(np.full_like(pixels, (240, 0, 240))).background == UNCLEAR
+    assert look(render(Scene("nebula", (), (), 3))).things == ()
+
+
+def test_descriptions_are_read_back():
+    for seed in range(200):
+        scene = sample_scene(seed, text_share=0)
+        assert read_groups(describe(scene, "normal")) == frozenset(groups(scene))
+    assert read_groups("a corgi and two red stars on a black background") == {
+        (1, None, "corgi"),
+        (2, "red", "star"),
+    }
+    for bad in ("", "a", "red", "a red star and a red star", "the text HI in red", "a corgi and"):
+        assert read_groups(bad) is None
+
+
+def test_exams_ask_one_question_of_their_sort_for_a_scene():
+    for exam in EXAMS:
+        posed = list(pose(exam, 12))
+        assert len(posed) == len({scene.seed for scene, _ in posed}) == 12
+        assert posed == list(pose(exam, 12))
+        if exam.asker == "presence":
+            assert sorted(answer for _, (_, answer) in posed) == ["no"] * 6 + ["yes"] * 6
+        if exam.measure == "text color":
+            assert all(answer == scene.texts[0].color for scene, (_, answer) in posed)
+        if exam.measure == "reading, whole string":
+            assert all(answer == scene.texts[0].string for scene, (_, answer) in posed)
+
+
+def test_orders_ask_for_what_their_category_is_about():
+    orders = [sample_order(number) for number in range(100)]
+    for order in orders:
+        found = groups(order.scene)
+        assert len(found) == (2 if order.category in ("two objects", "color attribution") else 1)
+        assert (found[0][0] > 1) == (order.category == "counting")
+        assert len({kind for _, _, kind in found}) == len(found)
+        assert order.prompt.endswith(f" on a {order.scene.background} background")
+    assert {order.category for order in orders} == set(CATEGORIES)
+
+
+def test_intervals():
+    assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0.5, 500) == pytest.approx((0.4563, 0.5437), abs=1e-4)
+    row = share("color", [True] * 8 + [False] * 2, bar=85)
+    assert row.markdown() == "| color | 80.0 % | 49.0–94.3 % | 10 | 85 % |"
+    assert mean("loss", [1.0, 3.0]).markdown() == "| loss | 2.000 nats | 0.614–3.386 nats | 2 |  |"
+
+
+def test_edit_distance():
+    assert edit_distance("KITTEN", "SITTING") == 3
+    assert edit_distance("", "ABC") == edit_distance("ABC", "") == 3
+    assert edit_distance("SAME", "SAME") == 0
