@@ -41,8 +41,8 @@ Exit codes:
 \b
   0    all is well
   1    a defect of janus itself
-  2    a wrong flag, a missing question, an empty prompt
-  3    the model is unknown, damaged, or does not fit the request or the machine
+  2    a wrong flag, a missing question, a prompt that is empty or too long
+  3    the model is unknown or damaged, or this machine cannot run it
   4    at least one input could not be read or answered; the others were
   5    a result could not be written
   130  interrupted

@@ -107,10 +107,16 @@ def choose_precision(name: str, device: torch.device, path: Path) -> str:
     if device.type == "cpu":
         # The 16-bit size: published files hold bf16.
         small = sum(file.stat().st_size for file in path.glob("*.safetensors")) < SMALL
-        return "bf16" if not small and torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
+        return "bf16" if not small and multiplies_bf16() else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16"
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has products in bf16; elsewhere they take ten times as long."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older releases of torch
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def load_model(
