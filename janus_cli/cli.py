@@ -99,6 +99,7 @@ def describe(
     device: flags.Device = "auto",
     precision: flags.Precision = "auto",
     backend: flags.Backend = "janus",
+    family: flags.Family = "auto",
 ) -> int:
     """Describe each picture in words.
 
@@ -115,7 +116,7 @@ def describe(
         temperature=temperature,
         seed=_answer_seed(seed, temperature),
     )
-    return _understand(request, ModelChoice(model, device, precision, backend), json)
+    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
 
 
 @command(example='janus ask photo.jpg "how many penguins?"')
@@ -132,6 +133,7 @@ def ask(
     device: flags.Device = "auto",
     precision: flags.Precision = "auto",
     backend: flags.Backend = "janus",
+    family: flags.Family = "auto",
 ) -> int:
     """Ask a question about each picture.
 
@@ -147,7 +149,7 @@ def ask(
         temperature=temperature,
         seed=_answer_seed(seed, temperature),
     )
-    choice = ModelChoice(model, device, precision, backend)
+    choice = ModelChoice(model, device, precision, backend, family)
     if chat:
         return _converse(request, question, choice, json)
     return _understand(request, choice, json)
@@ -164,6 +166,7 @@ def ocr(
     device: flags.Device = "auto",
     precision: flags.Precision = "auto",
     backend: flags.Backend = "janus",
+    family: flags.Family = "auto",
 ) -> int:
     """Read the text in each picture.
 
@@ -179,7 +182,7 @@ def ocr(
         temperature=temperature,
         seed=_answer_seed(seed, temperature),
     )
-    return _understand(request, ModelChoice(model, device, precision, backend), json)
+    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
 
 
 @command(example='janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/')
@@ -200,6 +203,7 @@ def imagine(
     device: flags.Device = "auto",
     precision: flags.Precision = "auto",
     backend: flags.Backend = "janus",
+    family: flags.Family = "auto",
 ) -> int:
     """Draw pictures, and print their paths.
 
@@ -220,7 +224,7 @@ def imagine(
         top_p=top_p,
         negative=negative,
     )
-    choice = ModelChoice(model, device, precision, backend)
+    choice = ModelChoice(model, device, precision, backend, family)
     targets = names.plan(request, output, grid=grid, force=force)
     path = weights.find_model(choice.model)
     names.make_folders(targets)

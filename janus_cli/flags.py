@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import __version__, terminal, weights
-from .schema import BACKENDS, DETAILS, DEVICES, PRECISIONS
+from .schema import BACKENDS, DETAILS, DEVICES, FAMILIES, PRECISIONS
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -154,6 +154,15 @@ Backend = Annotated[
         metavar="|".join(BACKENDS),
         help="Whose networks to run: janus' own, or transformers', to compare.",
         autocompletion=_one_of(BACKENDS),
+    ),
+]
+Family = Annotated[
+    str,
+    typer.Option(
+        "--family",
+        metavar="|".join(FAMILIES),
+        help="Whose prompts to write; a checkpoint shows its family.",
+        autocompletion=_one_of(FAMILIES),
     ),
 ]
 Version = Annotated[

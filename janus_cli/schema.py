@@ -13,6 +13,7 @@ from .errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+FAMILIES = ("auto", "janus", "janus-pro")
 BACKENDS = ("janus", "transformers")
 DETAILS = ("short", "normal", "long")
 MAX_SEED = 2**63 - 1  # what a torch.Generator takes
@@ -27,12 +28,15 @@ class ModelChoice:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "janus"
+    family: str = "auto"
+    """Whose names for the two speakers a prompt uses."""
 
     def __post_init__(self) -> None:
         device_kind = self.device.split(":")[0]
         require_one_of("--device", device_kind, DEVICES)
         require_one_of("--precision", self.precision, PRECISIONS)
         require_one_of("--backend", self.backend, BACKENDS)
+        require_one_of("--family", self.family, FAMILIES)
 
 
 @dataclass(frozen=True)

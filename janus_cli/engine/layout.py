@@ -1,4 +1,4 @@
-"""What the tensors of a checkpoint are called: our names to those of transformers' `janus` layout.
+"""What the tensors of a checkpoint are called: our names to those of each published layout.
 
 Ours are fused where one product serves several; the parts are joined along the first dimension.
 """
@@ -6,73 +6,117 @@ Ours are fused where one product serves several; the parts are joined along the 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-# Our name, then the published names whose tensors are joined to make it.
-RENAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"language\.embed\.", ("model.language_model.embed_tokens.",)),
-    (r"language\.norm\.", ("model.language_model.norm.",)),
+Renames = tuple[tuple[str, tuple[str, ...]], ...]
+"""A pattern of our names, then the published names whose tensors are joined to make it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One published way of naming the tensors of Janus."""
+
+    name: str
+    renames: Renames
+    needless: re.Pattern[str]
+    """Tensors that may be there and are not read."""
+
+    def published(self, name: str) -> tuple[str, ...]:
+        """The tensors that make up our parameter `name`, in the order of joining."""
+        for pattern, replacements in self.renames:
+            found = re.match(pattern, name)
+            if found:
+                rest = name[found.end() :]
+                return tuple(found.expand(new) + rest for new in replacements)
+        raise AssertionError(f"no name for {name} in the {self.name} layout")
+
+
+def decoder_layer(prefix: str) -> Renames:
+    """The layers of the Llama decoder, which every layout calls alike behind its prefix."""
+    ours, theirs = r"language\.layers\.(\d+)\.", prefix + r"layers.\1."
+    return (
+        (ours + r"attention\.qkv\.", tuple(f"{theirs}self_attn.{x}_proj." for x in "qkv")),
+        (ours + r"attention\.out\.", (f"{theirs}self_attn.o_proj.",)),
+        (ours + r"attention_norm\.", (f"{theirs}input_layernorm.",)),
+        (ours + r"mlp\.gate_up\.", (f"{theirs}mlp.gate_proj.", f"{theirs}mlp.up_proj.")),
+        (ours + r"mlp\.down\.", (f"{theirs}mlp.down_proj.",)),
+        (ours + r"mlp_norm\.", (f"{theirs}post_attention_layernorm.",)),
+        (r"language\.embed\.", (f"{prefix}embed_tokens.",)),
+        (r"language\.norm\.", (f"{prefix}norm.",)),
+    )
+
+
+OUR_LAYER = r"vision\.layers\.(\d+)\."
+THEIR_LAYER = r"model.vision_model.encoder.layers.\1."
+TRANSFORMERS = Layout(
+    "transformers",
     (
-        r"language\.layers\.(\d+)\.attention\.qkv\.",
-        tuple(rf"model.language_model.layers.\1.self_attn.{part}_proj." for part in "qkv"),
+        *decoder_layer("model.language_model."),
+        (r"text_head\.", ("lm_head.",)),
+        (
+            OUR_LAYER + r"attention\.qkv\.",
+            tuple(f"{THEIR_LAYER}self_attn.{x}_proj." for x in "qkv"),
+        ),
+        (OUR_LAYER + r"attention\.out\.", (f"{THEIR_LAYER}self_attn.projection_layer.",)),
+        (OUR_LAYER + r"attention_norm\.", (f"{THEIR_LAYER}layer_norm1.",)),
+        (OUR_LAYER + r"mlp\.up\.", (f"{THEIR_LAYER}mlp.fc1.",)),
+        (OUR_LAYER + r"mlp\.down\.", (f"{THEIR_LAYER}mlp.fc2.",)),
+        (OUR_LAYER + r"mlp_norm\.", (f"{THEIR_LAYER}layer_norm2.",)),
+        (r"vision\.patch_embed\.", ("model.vision_model.embeddings.patch_embedding.",)),
+        (r"vision\.positions$", ("model.vision_model.embeddings.position_embedding.weight",)),
+        (r"vision\.norm\.", ("model.vision_model.post_layernorm.",)),
+        (r"(aligner|generation_aligner)\.layers\.0\.", (r"model.\1.fc1.",)),
+        *(
+            (
+                rf"(aligner|generation_aligner)\.layers\.{n + 1}\.",
+                (rf"model.\1.hidden_layers.{n}.",),
+            )
+            for n in range(8)
+        ),
+        (r"generation_embed\.", ("model.generation_embeddings.",)),
+        (r"generation_head\.project\.", ("model.generation_head.proj_out.",)),
+        (r"generation_head\.classify\.", ("model.generation_head.vision_head.",)),
+        (r"vq\.", ("model.vqmodel.",)),
     ),
-    (
-        r"language\.layers\.(\d+)\.attention\.out\.",
-        (r"model.language_model.layers.\1.self_attn.o_proj.",),
-    ),
-    (
-        r"language\.layers\.(\d+)\.mlp\.gate_up\.",
-        tuple(rf"model.language_model.layers.\1.mlp.{part}_proj." for part in ("gate", "up")),
-    ),
-    (
-        r"language\.layers\.(\d+)\.mlp\.down\.",
-        (r"model.language_model.layers.\1.mlp.down_proj.",),
-    ),
-    (
-        r"language\.layers\.(\d+)\.attention_norm\.",
-        (r"model.language_model.layers.\1.input_layernorm.",),
-    ),
-    (
-        r"language\.layers\.(\d+)\.mlp_norm\.",
-        (r"model.language_model.layers.\1.post_attention_layernorm.",),
-    ),
-    (r"text_head\.", ("lm_head.",)),
-    (r"vision\.patch_embed\.", ("model.vision_model.embeddings.patch_embedding.",)),
-    (r"vision\.positions$", ("model.vision_model.embeddings.position_embedding.weight",)),
-    (r"vision\.norm\.", ("model.vision_model.post_layernorm.",)),
-    (
-        r"vision\.layers\.(\d+)\.attention\.qkv\.",
-        tuple(rf"model.vision_model.encoder.layers.\1.self_attn.{part}_proj." for part in "qkv"),
-    ),
-    (
-        r"vision\.layers\.(\d+)\.attention\.out\.",
-        (r"model.vision_model.encoder.layers.\1.self_attn.projection_layer.",),
-    ),
-    (r"vision\.layers\.(\d+)\.mlp\.up\.", (r"model.vision_model.encoder.layers.\1.mlp.fc1.",)),
-    (r"vision\.layers\.(\d+)\.mlp\.down\.", (r"model.vision_model.encoder.layers.\1.mlp.fc2.",)),
-    (
-        r"vision\.layers\.(\d+)\.attention_norm\.",
-        (r"model.vision_model.encoder.layers.\1.layer_norm1.",),
-    ),
-    (
-        r"vision\.layers\.(\d+)\.mlp_norm\.",
-        (r"model.vision_model.encoder.layers.\1.layer_norm2.",),
-    ),
-    (r"vq\.", ("model.vqmodel.",)),
-    (r"generation_embed\.", ("model.generation_embeddings.",)),
-    (r"generation_head\.project\.", ("model.generation_head.proj_out.",)),
-    (r"generation_head\.classify\.", ("model.generation_head.vision_head.",)),
+    needless=re.compile(r"(?!)"),  # nothing
 )
-ALIGNER = re.compile(r"((?:generation_)?aligner)\.layers\.(\d+)\.(.*)")
 
-
-def published_names(name: str) -> tuple[str, ...]:
-    """The tensors of a checkpoint that make up our parameter `name`, in the order of joining."""
-    aligner = ALIGNER.fullmatch(name)
-    if aligner:
-        module, index, rest = aligner.groups()
-        layer = "fc1" if index == "0" else f"hidden_layers.{int(index) - 1}"
-        return (f"model.{module}.{layer}.{rest}",)
-    for pattern, replacements in RENAMES:
-        if re.match(pattern, name):
-            return tuple(re.sub(f"^{pattern}", new, name, count=1) for new in replacements)
-    raise AssertionError(f"no published name for {name}")
+THEIR_BLOCK = r"vision_model.vision_tower.blocks.\1."
+THEIR_VQ = "gen_vision_model."
+AUTHORS = Layout(
+    "authors'",
+    (
+        *decoder_layer("language_model.model."),
+        (r"text_head\.", ("language_model.lm_head.",)),
+        (OUR_LAYER + r"attention\.qkv\.", (f"{THEIR_BLOCK}attn.qkv.",)),
+        (OUR_LAYER + r"attention\.out\.", (f"{THEIR_BLOCK}attn.proj.",)),
+        (OUR_LAYER + r"attention_norm\.", (f"{THEIR_BLOCK}norm1.",)),
+        (OUR_LAYER + r"mlp\.up\.", (f"{THEIR_BLOCK}mlp.fc1.",)),
+        (OUR_LAYER + r"mlp\.down\.", (f"{THEIR_BLOCK}mlp.fc2.",)),
+        (OUR_LAYER + r"mlp_norm\.", (f"{THEIR_BLOCK}norm2.",)),
+        (r"vision\.patch_embed\.", ("vision_model.vision_tower.patch_embed.proj.",)),
+        (r"vision\.positions$", ("vision_model.vision_tower.pos_embed",)),
+        (r"vision\.norm\.", ("vision_model.vision_tower.norm.",)),
+        # A GELU has a number of its own between two linear layers.
+        *((rf"aligner\.layers\.{n}\.", (f"aligner.layers.{2 * n}.",)) for n in range(8)),
+        *(
+            (rf"generation_aligner\.layers\.{n}\.", (f"gen_aligner.layers.{2 * n}.",))
+            for n in range(8)
+        ),
+        (r"generation_embed\.", ("gen_embed.",)),
+        (r"generation_head\.project\.", ("gen_head.output_mlp_projector.",)),
+        (r"generation_head\.classify\.", ("gen_head.vision_head.",)),
+        (r"vq\.encoder\.down\.(\d+)\.block\.", (THEIR_VQ + r"encoder.conv_blocks.\1.res.",)),
+        (r"vq\.encoder\.down\.(\d+)\.", (THEIR_VQ + r"encoder.conv_blocks.\1.",)),
+        (r"vq\.decoder\.up\.(\d+)\.block\.", (THEIR_VQ + r"decoder.conv_blocks.\1.res.",)),
+        (r"vq\.decoder\.up\.(\d+)\.", (THEIR_VQ + r"decoder.conv_blocks.\1.",)),
+        (r"vq\.(encoder|decoder)\.mid\.block_1\.", (THEIR_VQ + r"\1.mid.0.",)),
+        (r"vq\.(encoder|decoder)\.mid\.attn_1\.", (THEIR_VQ + r"\1.mid.1.",)),
+        (r"vq\.(encoder|decoder)\.mid\.block_2\.", (THEIR_VQ + r"\1.mid.2.",)),
+        (r"vq\.", (THEIR_VQ,)),
+    ),
+    # The pooling head that Janus does not use, and a counter of the VQ tokenizer's training.
+    needless=re.compile(
+        r"vision_model\.vision_tower\.attn_pool\.|gen_vision_model\.quantize\.codebook_used$"
+    ),
+)

@@ -54,16 +54,6 @@ class PromptWriter:
         self.end_of_image = self.special(END_OF_IMAGE)
         self.placeholder = self.special(PLACEHOLDER)
 
-    @classmethod
-    def load(cls, folder: Path, roles: Roles, image_tokens: int, context: int) -> PromptWriter:
-        """Read the tokenizer.json of a checkpoint folder."""
-        path = folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises plain Exception for every cause
-            raise ModelError(f"{path}: cannot be read as a tokenizer ({error})") from error
-        return cls(tokenizer, roles, image_tokens, context)
-
     def special(self, token: str) -> int:
         """The id of a special token: it differs between checkpoints, so it is never assumed."""
         number = self.tokenizer.token_to_id(token)
@@ -136,3 +126,12 @@ class PromptWriter:
                 "into the model's context; shorten it"
             )
         return ids
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer.json of a checkpoint folder."""
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception for every cause
+        raise ModelError(f"{path}: cannot be read as a tokenizer ({error})") from error

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import JanusConfig
-from .layout import published_names
+from .layout import TRANSFORMERS
 from .model import Janus
 from .prompt import (
     BEGIN_OF_IMAGE,
@@ -44,7 +44,7 @@ def published_tensors(model: Janus) -> dict[str, Tensor]:
     tensors = {}
     language = model.config.language
     for name, parameter in model.named_parameters():
-        parts = published_names(name)
+        parts = TRANSFORMERS.published(name)
         sizes = [len(parameter) // len(parts)] * len(parts)
         if len(parts) == 3 and name.startswith("language."):  # keys may have fewer heads
             kv_size = language.kv_heads * language.head_size

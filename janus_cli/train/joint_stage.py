@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..engine.model import Janus
-from ..engine.prompt import JANUS_PRO, PromptWriter
+from ..engine.prompt import JANUS_PRO, PromptWriter, read_tokenizer
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
 from .losses import answer_loss, drawing_loss
@@ -34,7 +34,8 @@ def open_writer(folder: Path) -> PromptWriter:
     if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         build_tokenizer(config.language.vocabulary).save(str(folder / "tokenizer.json"))
-    return PromptWriter.load(folder, JANUS_PRO, config.vision.tokens, config.language.context)
+    tokenizer = read_tokenizer(folder)
+    return PromptWriter(tokenizer, JANUS_PRO, config.vision.tokens, config.language.context)
 
 
 def new_model(vision: Path) -> Janus:
