@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from janus_cli.train.captions import describe
 from janus_cli.train.checker import UNCLEAR, look, matches
 from janus_cli.train.evaluate import (
     CATEGORIES,
@@ -17,15 +18,7 @@ from janus_cli.train.evaluate import (
     sample_order,
 )
 from janus_cli.train.render import render
-from janus_cli.train.scene import (
-    BACKGROUNDS,
-    PICTOGRAMS,
-    Scene,
-    Thing,
-    describe,
-    groups,
-    sample_scene,
-)
+from janus_cli.train.scene import BACKGROUNDS, PICTOGRAMS, Scene, Thing, groups, sample_scene
 from janus_cli.train.scores import edit_distance, mean, share, wilson
 
 STILL_LIFE = Scene(

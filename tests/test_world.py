@@ -8,35 +8,29 @@ import numpy as np
 import pytest
 
 from janus_cli.train import render as rendering
+from janus_cli.train.captions import NUMBERS, caption, describe
+from janus_cli.train.questions import NO_TEXT, corpus, neighbor, questions
 from janus_cli.train.render import PALETTE, character_centers, patch_labels, render
 from janus_cli.train.scene import (
     BACKGROUNDS,
     CHARACTERS,
     CLASSES,
     COLORS,
-    DESCRIBE_QUESTIONS,
     GAP,
     KINDS,
     LARGEST,
-    NO_TEXT,
-    NUMBERS,
-    OCR_QUESTION,
     PICTOGRAMS,
     SIDE,
     SMALLEST,
     Scene,
     Text,
     Thing,
-    caption,
-    corpus,
     count,
-    describe,
     groups,
-    neighbor,
-    questions,
     sample_crowd,
     sample_scene,
 )
+from janus_cli.understand import DESCRIBE_QUESTIONS, OCR_QUESTION
 
 SCENES = [sample_scene(seed) for seed in range(600)]
 OF_THINGS = [scene for scene in SCENES if scene.things]

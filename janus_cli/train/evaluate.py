@@ -26,28 +26,15 @@ from ..engine.model import Janus
 from ..schema import PRECISIONS, ModelChoice
 from ..understand import DESCRIBE_QUESTIONS
 from ..weights import EMBEDDED, find_model
+from .captions import NUMBERS, caption, describe
 from .checker import Seen, look, matches
 from .data import TRAINING_SEEDS, to_pixels
 from .joint_stage import DRAWING_LENGTH
 from .losses import drawing_loss
+from .questions import ASKERS, NO_TEXT, Pair
 from .render import render
 from .samples import DrawingMaker, Drawings
-from .scene import (
-    ASKERS,
-    BACKGROUNDS,
-    COLORS,
-    KINDS,
-    NO_TEXT,
-    NUMBERS,
-    PICTOGRAMS,
-    Group,
-    Pair,
-    Scene,
-    Thing,
-    caption,
-    describe,
-    sample_scene,
-)
+from .scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, Group, Scene, Thing, sample_scene
 from .scores import Row, edit_distance, mean, share
 
 ANSWER_TOKENS = 40

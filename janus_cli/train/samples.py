@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..engine.prompt import PromptWriter
+from .captions import caption
+from .questions import questions
 from .render import render
-from .scene import Scene, caption, questions, sample_scene
+from .scene import Scene, sample_scene
 
 IGNORED = -100  # targets that cost nothing
 DROPPED_CAPTIONS = 0.1  # so that guidance has an unconditional row (arXiv 2410.13848, footnote 2)

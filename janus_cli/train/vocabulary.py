@@ -19,7 +19,7 @@ from ..engine.prompt import (
     PLACEHOLDER,
     SYSTEM,
 )
-from .scene import corpus
+from .questions import corpus
 
 SPECIAL_TOKENS = (
     BEGIN_OF_SENTENCE,

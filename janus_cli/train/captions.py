@@ -1,0 +1,125 @@
+"""What is said of a scene as a whole: captions to draw it from, and descriptions of it."""
+
+from __future__ import annotations
+
+import random
+
+from .scene import SIDE, Scene, Text, Thing, groups
+
+NUMBERS = (  # noqa: SIM905
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen"
+).split()
+
+
+def caption(scene: Scene, rng: random.Random) -> str:
+    """What somebody might type to get this picture, in one of many wordings."""
+    digits, bare = rng.random() < 0.25, rng.random() < 0.35
+    found = groups(scene)
+    rng.shuffle(found)
+    setting = _setting(scene.background, rng)
+    prefix = ""
+    if scene.background == "nebula" and len(found) == 1 and rng.random() < 0.4:
+        setting, prefix = "", "nebula "
+    parts = [_counted(number, prefix + noun_of(c, k), digits, bare) for number, c, k in found]
+    parts += [_lettering(text, rng) for text in scene.texts]
+    opening = ""
+    if not bare and rng.random() < 0.12:
+        opening = rng.choice(("a picture of ", "an image of "))
+    words = opening + _join(parts, rng.choice((" and ", " and ", ", "))) + setting
+    return words.replace("gray", "grey") if rng.random() < 0.15 else words
+
+
+def describe(scene: Scene, detail: str, rng: random.Random | None = None) -> str:
+    """The scene in a few words, in one phrase or in sentences: "short", "normal" or "long".
+
+    Without `rng` things come in one fixed order, which is what a model can learn to say.
+    """
+    found = groups(scene)
+    if rng:
+        rng.shuffle(found)
+    parts = [_counted(number, noun_of(color, kind)) for number, color, kind in found]
+    colored = "" if detail == "short" else " in {}"
+    parts += [f"the text {text.string}" + colored.format(text.color) for text in scene.texts]
+    listing, ground = _join(parts), f" on a {scene.background} background"
+    if detail == "short":
+        return listing
+    if detail == "normal":
+        return listing + ground
+    verb = "are" if found and found[0][0] > 1 else "is"
+    sentences = [f"There {verb} {listing}{ground}."]
+    placed = sorted(scene.things, key=lambda t: (cell_of(t)[1], t.x)) + list(scene.texts)
+    if len(placed) == 1:
+        return f"{sentences[0]} It is {placed(cell_of(placed[0]))}."
+    return " ".join(sentences + [_whereabouts(item) for item in placed])
+
+
+def noun_of(color: str | None, kind: str) -> str:
+    return f"{color} {kind}" if color else kind
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _counted(number: int, noun: str, digits: bool = False, bare: bool = False) -> str:
+    if number == 1:
+        return noun if bare else with_article(noun)
+    return f"{number if digits else NUMBERS[number]} {noun}s"
+
+
+def _join(parts: list[str], last: str = " and ") -> str:
+    return last.join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])
+
+
+def _setting(background: str, rng: random.Random) -> str:
+    """The background in words, or nothing at all."""
+    forms = ["", "", " on a {} background", " on a {} background", " on {}", ", {} background"]
+    if background == "nebula":
+        forms[4:] = [" in a {}", " in a {}"]
+    return rng.choice(forms).format(background)
+
+
+def _lettering(text: Text, rng: random.Random) -> str:
+    opening = rng.choice(("the text {}", "the text {}", "text {}", "the word {}", "{}"))
+    string = f'"{text.string}"' if rng.random() < 0.1 else text.string
+    return opening.format(string) + (f" in {text.color}" if rng.random() < 0.7 else "")
+
+
+def cell_of(item: Thing | Text) -> tuple[int, int]:
+    """Column and row of an item in a picture cut into three by three."""
+    return item.x * 3 // SIDE, item.y * 3 // SIDE
+
+
+def in_cell(item: Thing | Text, cell: tuple[int, int], margin: float) -> bool:
+    """Whether the item's center lies in the cell widened by the margin."""
+    pairs = zip((item.x, item.y), cell, strict=True)
+    third = SIDE / 3
+    return all(third * i - margin <= at < third * (i + 1) + margin for at, i in pairs)
+
+
+def on_side(thing: Thing, cell: tuple[int, int]) -> bool:
+    """Whether people may find the thing in that cell: "on the left" is the whole column."""
+    across, down = cell
+    if cell != (1, 1) and 1 in cell:
+        own = cell_of(thing)
+        across, down = (own[0] if across == 1 else across), (own[1] if down == 1 else down)
+    return in_cell(thing, (across, down), 12)
+
+
+def place_of(cell: tuple[int, int]) -> str:
+    column, row = ("left", "", "right")[cell[0]], ("top", "", "bottom")[cell[1]]
+    return f"{row} {column}".strip() or "center"
+
+
+def placed(cell: tuple[int, int]) -> str:
+    place = place_of(cell)
+    preposition = {"left": "on", "right": "on", "center": "in"}.get(place, "at")
+    return f"{preposition} the {place}"
+
+
+def _whereabouts(item: Thing | Text) -> str:
+    if isinstance(item, Text):
+        return f"The text is {placed(cell_of(item))}."
+    words = with_article(noun_of(item.color, item.kind))
+    return f"{words[0].upper()}{words[1:]} is {placed(cell_of(item))}."
