@@ -48,10 +48,10 @@ def describe(scene: Scene, detail: str, rng: random.Random | None = None) -> str
         return listing + ground
     verb = "are" if found and found[0][0] > 1 else "is"
     sentences = [f"There {verb} {listing}{ground}."]
-    placed = sorted(scene.things, key=lambda t: (cell_of(t)[1], t.x)) + list(scene.texts)
-    if len(placed) == 1:
-        return f"{sentences[0]} It is {placed(cell_of(placed[0]))}."
-    return " ".join(sentences + [_whereabouts(item) for item in placed])
+    ordered = sorted(scene.things, key=lambda t: (cell_of(t)[1], t.x)) + list(scene.texts)
+    if len(ordered) == 1:
+        return f"{sentences[0]} It is {placed(cell_of(ordered[0]))}."
+    return " ".join(sentences + [_whereabouts(item) for item in ordered])
 
 
 def noun_of(color: str | None, kind: str) -> str:
