@@ -9,8 +9,7 @@ from .errors import ModelError
 
 EMBEDDED = "embedded"
 EMBEDDED_NOTICE = (
-    "the embedded model answers. It knows only its own little world (circles, squares, triangles, "
-    "stars, hearts, rings, penguins, corgis, short words); --model PATH takes a real Janus"
+    "the embedded model knows only shapes, penguins, corgis and words; --model takes a real Janus"
 )
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent

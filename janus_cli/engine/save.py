@@ -30,7 +30,9 @@ def save_checkpoint(
     """Write weights, config, tokenizer and preprocessor of a whole model."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(dtype) for name, value in published_tensors(model).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors lets nobody else read what it writes
     writer.tokenizer.save(str(folder / "tokenizer.json"))
     dtype_name = str(dtype).removeprefix("torch.")
     write_json(folder / "config.json", config_json(model.config, writer, dtype_name))

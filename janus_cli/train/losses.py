@@ -1,4 +1,4 @@
-"""The two losses of Janus: next word of an answer, next code of a picture. No task weights."""
+"""The two losses of Janus: next word of an answer, next code of a picture."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from .samples import IGNORED, Conversations, Drawings
 
 
 def answer_loss(model: Janus, batch: Conversations, placeholder: int) -> Tensor:
-    """Cross-entropy of the words of the answers, averaged over them."""
+    """Cross-entropy of the answers: averaged over the words of each, then over the questions.
+
+    Averaged over all words at once, a number would weigh a twentieth of a description.
+    """
     features = model.embed_images(to_pixels(batch.pictures))  # (B, image tokens, D)
     embeddings = model.embed_text(batch.ids)
     slots = (batch.ids == placeholder)[:, :, None]
     embeddings = embeddings.masked_scatter(slots, features.to(embeddings))
     states = model.language(embeddings, batch.positions, batch.mask())
     asked = batch.targets != IGNORED
-    return F.cross_entropy(model.text_logits(states[asked]), batch.targets[asked])
+    entropies = F.cross_entropy(
+        model.text_logits(states[asked]), batch.targets[asked], reduction="none"
+    )
+    rows, _ = asked.nonzero(as_tuple=True)
+    questions = rows * (batch.segments.max() + 1) + batch.segments[asked]
+    weights = 1 / questions.bincount()[questions]
+    return (entropies * weights).sum() / weights.sum()
 
 
 def drawing_loss(model: Janus, codes: Tensor, batch: Drawings, *, length: int) -> Tensor:
