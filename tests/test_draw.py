@@ -5,7 +5,7 @@ import torch
 
 from janus_cli import imagine
 from janus_cli.engine.decode import Sampling
-from janus_cli.engine.language import smallest_tile
+from janus_cli.engine.linear import smallest_tile
 from janus_cli.engine.load import open_engine
 from janus_cli.errors import UsageError
 from janus_cli.schema import ImagineRequest, ModelChoice, Picture

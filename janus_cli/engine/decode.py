@@ -95,26 +95,22 @@ class Native:
             model, count = self.model, len(seeds)
             guided = sampling.guidance != 1
             used = 2 * count if guided else count
-            tile = model.language.row_tile()
-            rows = -(-used // tile) * tile
+            rows = -(-used // model.drawing_rows) * model.drawing_rows
             capacity = max(len(ids), len(unconditional)) + self.image_tokens
             cache = self.new_cache(rows=rows, capacity=capacity)
             states = self.prefill_rows(ids, list(range(count)), cache)
-            if guided:
-                others = self.prefill_rows(unconditional, list(range(count, rows)), cache)
-                states = torch.cat((states, others))
-            elif rows > count:
-                states = torch.cat(
-                    (states, self.prefill_rows(ids, list(range(count, rows)), cache))
+            if rows > count:
+                other = self.prefill_rows(
+                    unconditional if guided else ids, list(range(count, rows)), cache
                 )
+                states = torch.cat((states, other))
             uniforms = uniform_numbers(seeds, self.image_tokens).to(model.device)
             for index in range(self.image_tokens):
                 logits = model.image_logits(states)
-                picked = logits[:count]
                 if guided:
-                    picked = guide(logits[:count], logits[count:used], sampling.guidance)
+                    logits = guide(logits[:count], logits[count:used], sampling.guidance)
                 codes = pick(
-                    picked,
+                    logits[:count],
                     uniforms[:, index],
                     temperature=sampling.temperature,
                     top_k=sampling.top_k,

@@ -7,16 +7,12 @@ H heads, K key-value heads, E head size.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LanguageConfig
 from .linear import blank_embedding
-
-LARGEST_TILE = 16
 
 
 class Cache:
@@ -167,39 +163,12 @@ class Decoder(nn.Module):
         cache.lengths = [length + 1 for length in cache.lengths]
         return self.norm(x[:, 0])
 
-    @functools.cache  # noqa: B019 - one decoder lives as long as the process
-    def row_tile(self) -> int:
-        """The smallest batch, of up to `LARGEST_TILE` rows, whose multiples treat all rows alike.
-
-        A matrix product takes rows in groups, and the rows left over go through another kernel that
-        may round differently. A picture's rows must round the same in every batch. Asked of the
-        machine, since libraries and processors differ: 4 with fp32 on AVX2, 1 with bf16 there.
-        """
-        linears = (module for module in self.layers[0].modules() if isinstance(module, nn.Linear))
-        tiles = [smallest_tile(linear.weight) for linear in linears]
-        return max(tiles, default=1)
-
     def rope(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (B, 1, T, E / 2) of rotary positions (arXiv 2104.09864), from fp32."""
         half = self.config.head_size // 2
         exponents = torch.arange(half, device=positions.device, dtype=torch.float32) / half
         angles = positions[:, None, :, None] * self.config.rope_theta**-exponents
         return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def smallest_tile(weight: Tensor) -> int:
-    """The smallest number of rows whose multiples this product treats alike."""
-    generator = torch.Generator().manual_seed(0)
-    row = torch.randn(weight.shape[1], generator=generator).to(weight)
-    most = F.linear(row.expand(2 * LARGEST_TILE, -1).contiguous(), weight)
-    alike = [
-        bool((F.linear(row.expand(rows, -1).contiguous(), weight) == most[0]).all())
-        for rows in range(1, 2 * LARGEST_TILE + 1)
-    ]
-    for tile in (1, 2, 4, 8):
-        if all(alike[tile - 1 :: tile]):
-            return tile
-    return LARGEST_TILE
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

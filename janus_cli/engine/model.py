@@ -6,13 +6,15 @@ positions, D the decoder's width, V words, C codes.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import JanusConfig
 from .language import Decoder
-from .linear import blank_embedding
+from .linear import blank_embedding, row_tile
 from .vision import VisionTower
 from .vq import VQTokenizer
 
@@ -73,6 +75,12 @@ class Janus(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.language.embed.weight.dtype
+
+    @functools.cached_property
+    def drawing_rows(self) -> int:
+        """Rows of a drawing batch come in multiples of this, so that none depends on the others."""
+        layer = self.language.layers[0]
+        return row_tile((layer, self.generation_aligner, self.generation_head))
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, D)."""
