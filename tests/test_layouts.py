@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,34 @@ def test_in_transformers_layout_the_chat_template_shows_the_family(original):
         assert open_engine(original, ModelChoice(**CHOICE)).writer.roles == JANUS_PRO
     finally:
         template.unlink()
+
+
+@pytest.mark.parametrize(
+    ("family", "layout", "files", "roles"),
+    [
+        ("janus-1.3b", "authors", {"model.safetensors"}, JANUS),
+        ("janus-pro-1b", "authors", {"pytorch_model.bin"}, JANUS_PRO),
+        (
+            "janus-pro-7b",
+            "authors",
+            {
+                "pytorch_model-00001-of-00002.bin",
+                "pytorch_model-00002-of-00002.bin",
+                "pytorch_model.bin.index.json",
+            },
+            JANUS,  # its tokenizer is that of Janus-1.3B; only the true width shows Janus-Pro
+        ),
+        ("janus-pro-1b", "transformers", {"model.safetensors"}, JANUS_PRO),
+    ],
+)
+def test_a_made_checkpoint_has_the_published_files_and_loads(
+    family, layout, files, roles, tmp_path
+):
+    script = Path(__file__).parent.parent / "benchmarks" / "make_checkpoint.py"
+    options = ["--tiny", "--layout", layout, "-o", str(tmp_path / "model")]
+    subprocess.run([sys.executable, script, family, *options], check=True, capture_output=True)
+    weights = {file.name for file in (tmp_path / "model").iterdir() if "model" in file.name}
+    assert weights == files
+    engine = open_engine(tmp_path / "model", ModelChoice(**CHOICE))
+    assert engine.writer.roles == roles
+    assert engine.writer.pad + 1 == engine.writer.begin_of_image
