@@ -163,11 +163,12 @@ def test_in_transformers_layout_the_chat_template_shows_the_family(original):
     ],
 )
 def test_a_made_checkpoint_has_the_published_files_and_loads(
-    family, layout, files, roles, tmp_path
+    family, layout, files, roles, environment, tmp_path
 ):
     script = Path(__file__).parent.parent / "benchmarks" / "make_checkpoint.py"
     options = ["--tiny", "--layout", layout, "-o", str(tmp_path / "model")]
-    subprocess.run([sys.executable, script, family, *options], check=True, capture_output=True)
+    command = [sys.executable, script, family, *options]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     weights = {file.name for file in (tmp_path / "model").iterdir() if "model" in file.name}
     assert weights == files
     engine = open_engine(tmp_path / "model", ModelChoice(**CHOICE))
