@@ -230,7 +230,11 @@ def code_losses(engine: Engine, cases: int) -> list[Row]:
         for name, ids in captions.items():
             batch: Drawings = maker.collate(list(zip(pictures, ids[span], strict=True)))
             losses[name] += drawing_loss(model, codes, batch, length=DRAWING_LENGTH).tolist()
-    return [mean(f"loss per code, {name} caption", values) for name, values in losses.items()]
+    rows = [mean(f"loss per code, {name} caption", values) for name, values in losses.items()]
+    # Pictures differ in loss far more than captions do, so the captions are compared picture by
+    # picture.
+    pairs = zip(losses["wrong"], losses["right"], strict=True)
+    return [*rows, mean("loss per code, wrong less right", [w - r for w, r in pairs])]
 
 
 def draw_sheet(engine: Engine, guidance: float, file: Path) -> None:
@@ -277,8 +281,8 @@ def evaluate(arguments: argparse.Namespace) -> list[Row]:
         rows += [row for exam in EXAMS for row in examine(engine, exam, arguments.cases)]
     if arguments.drawings:
         rows += judge_drawings(engine, arguments.drawings, arguments.guidance)
-    if arguments.cases:
-        rows += code_losses(engine, min(arguments.cases, LOSS_CASES))
+    if arguments.losses:
+        rows += code_losses(engine, arguments.losses)
     if arguments.sheet:
         draw_sheet(engine, arguments.guidance, arguments.sheet)
     show("", 0, 0)
@@ -290,6 +294,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", default=EMBEDDED, help="a checkpoint folder or a name")
     parser.add_argument("--cases", type=int, default=500, help="questions of each sort")
     parser.add_argument("--drawings", type=int, default=100, help="pictures in all")
+    parser.add_argument("--losses", type=int, default=LOSS_CASES, help="pictures to take losses of")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--guidance", type=float, default=5)
     parser.add_argument("--threads", type=int, help="threads of torch")

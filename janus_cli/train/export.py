@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from ..engine.model import Janus
@@ -39,28 +38,27 @@ def draw_examples(folder: Path) -> None:
         "penguins": Scene(
             "white",
             (
-                Thing("penguin", None, 92, 150, 104, -4.0),
-                Thing("penguin", None, 205, 262, 96, 3.0),
-                Thing("penguin", None, 300, 118, 108, 6.0),
+                Thing("penguin", None, 91, 114, 52, 3.0),
+                Thing("penguin", None, 294, 117, 62, -5.0),
+                Thing("penguin", None, 184, 276, 61, 1.0),
             ),
             (),
-            1,
+            5,
         ),
         "shapes": Scene(
             "gray",
             (
-                Thing("star", "yellow", 96, 110, 92, 5.0),
-                Thing("heart", "red", 278, 104, 96, -5.0),
-                Thing("square", "blue", 190, 284, 88, 8.0),
+                Thing("square", "blue", 110, 115, 62, 6.0),
+                Thing("star", "yellow", 278, 99, 73, -4.0),
+                Thing("heart", "red", 198, 287, 68, 4.0),
             ),
             (),
-            2,
+            4,
         ),
         "corgi": Scene("nebula", (Thing("corgi", None, 196, 190, 112, 0.0),), (), 3),
         "hello": Scene("white", (), (Text("HELLO", "blue", 190, 180, 52, 0),), 4),
     }
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, scene in scenes.items():
         Image.fromarray(render(scene)).save(folder / f"{name}.png", optimize=True)
 
