@@ -81,6 +81,7 @@ FAMILIES = {
     "janus-pro-1b": Family(LANGUAGE_1B, "bin", 100003),
     "janus-pro-7b": Family(LANGUAGE_7B, "shards", 100016),
 }
+SHARD = 5 * 10**9  # bytes, the most that save_pretrained of transformers puts into a file
 ATTENTION_POOL = {  # the pooling head of SigLIP that Janus does not use, in multiples of its width
     "latent": (1, 1, "W"),
     "q.weight": ("W", "W"),
@@ -113,7 +114,8 @@ def make_checkpoint(
     if layout == "transformers":
         write_json(folder / "config.json", config_json(config, writer, "bfloat16"))
         write_json(folder / "generation_config.json", generation_json(writer))
-        write_weights(folder, shapes_of(config, TRANSFORMERS), "safetensors")
+        files = "safetensors" if tiny else str(SHARD)
+        write_weights(folder, shapes_of(config, TRANSFORMERS), files)
         return folder
     write_json(folder / "config.json", authors_config(config, sparse=name == "janus-pro-7b"))
     write_weights(folder, shapes_of(config, AUTHORS), family.files)
@@ -212,20 +214,30 @@ def shapes_of(config: JanusConfig, layout: Layout) -> dict[str, tuple[int, ...]]
 
 
 def write_weights(folder: Path, shapes: dict[str, tuple[int, ...]], files: str) -> None:
+    """`files` is "safetensors", "bin", "shards" (two .bin), or the bytes of a safetensors shard."""
     if files == "safetensors":
-        tensors = dict(random_tensors(shapes, list(shapes)))
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        save_safetensors(folder / "model.safetensors", shapes, list(shapes))
     elif files == "bin":
         torch.save(dict(random_tensors(shapes, list(shapes))), folder / "pytorch_model.bin")
     else:
+        ending = "bin" if files == "shards" else "safetensors"
+        stem = "pytorch_model" if files == "shards" else "model"
+        shards = two_shards(shapes) if files == "shards" else shards_of(shapes, int(files))
         weight_map = {}
-        for number, names in enumerate(two_shards(shapes), 1):
-            file = f"pytorch_model-0000{number}-of-00002.bin"
-            torch.save(dict(random_tensors(shapes, names)), folder / file)
+        for number, names in enumerate(shards, 1):
+            file = f"{stem}-{number:05}-of-{len(shards):05}.{ending}"
+            if ending == "bin":
+                torch.save(dict(random_tensors(shapes, names)), folder / file)
+            else:
+                save_safetensors(folder / file, shapes, names)
             weight_map.update(dict.fromkeys(names, file))
         size = 2 * sum(map(count, shapes.values()))
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        write_json(folder / "pytorch_model.bin.index.json", index)
+        write_json(folder / f"{stem}.{ending}.index.json", index)
+
+
+def save_safetensors(file: Path, shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
+    save_file(dict(random_tensors(shapes, names)), file, metadata={"format": "pt"})
 
 
 def two_shards(shapes: dict[str, tuple[int, ...]]) -> tuple[list[str], list[str]]:
@@ -236,6 +248,19 @@ def two_shards(shapes: dict[str, tuple[int, ...]]) -> tuple[list[str], list[str]
         if left < 0:
             return names[:place], names[place:]
     raise AssertionError("two thirds of a sum are less than the sum")
+
+
+def shards_of(shapes: dict[str, tuple[int, ...]], limit: int) -> list[list[str]]:
+    """Names in order, in as few shards of at most `limit` bytes as they fill."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, shape in shapes.items():
+        size += 2 * count(shape)
+        if size > limit and shards[-1]:
+            shards.append([])
+            size = 2 * count(shape)
+        shards[-1].append(name)
+    return shards
 
 
 def random_tensors(

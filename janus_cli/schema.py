@@ -12,7 +12,7 @@ from math import inf
 from .errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4", "nf4")
 FAMILIES = ("auto", "janus", "janus-pro")
 BACKENDS = ("janus", "transformers")
 DETAILS = ("short", "normal", "long")

@@ -37,14 +37,16 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_config(*, kv_heads: int = 2, understanding_patch: int = 16, vision_heads: int = 2):
+def tiny_config(
+    *, kv_heads: int = 2, understanding_patch: int = 16, vision_heads: int = 2, width: int = 48
+):
     """A JanusConfig of transformers with every size small and none equal to another by chance."""
     from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
 
     config = JanusConfig(
         text_config=LlamaConfig(
-            hidden_size=48,
-            intermediate_size=80,
+            hidden_size=width,
+            intermediate_size=width * 5 // 3,
             num_hidden_layers=3,
             num_attention_heads=4,
             num_key_value_heads=kv_heads,
@@ -59,7 +61,7 @@ def tiny_config(*, kv_heads: int = 2, understanding_patch: int = 16, vision_head
             num_attention_heads=vision_heads,
             image_size=IMAGE_SIZE,
             patch_size=understanding_patch,
-            projection_dim=48,
+            projection_dim=width,
             num_image_tokens=(IMAGE_SIZE // 16) ** 2,
         ),
         vq_config=JanusVQVAEConfig(
@@ -69,8 +71,8 @@ def tiny_config(*, kv_heads: int = 2, understanding_patch: int = 16, vision_head
             base_channels=32,
             channel_multiplier=[1, 1, 2, 2, 1],
             num_res_blocks=1,
-            projection_dim=48,
-            image_token_embed_dim=48,
+            projection_dim=width,
+            image_token_embed_dim=width,
         ),
         tie_word_embeddings=False,
     )

@@ -5,8 +5,8 @@ import torch
 
 from janus_cli import imagine
 from janus_cli.engine.decode import Sampling
-from janus_cli.engine.linear import smallest_tile
 from janus_cli.engine.load import open_engine
+from janus_cli.engine.tile import LARGEST_TILE, smallest_tile
 from janus_cli.errors import UsageError
 from janus_cli.schema import ImagineRequest, ModelChoice, Picture
 from tests.checkpoints import save_tiny_checkpoint
@@ -94,11 +94,11 @@ def test_a_prompt_past_the_context_is_refused(engine):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
 def test_multiples_of_a_tile_treat_rows_alike(dtype):
-    weight = torch.randn(96, 64).to(dtype)
-    tile = smallest_tile(weight)
-    rows = torch.randn(4 * tile, 64).to(dtype)
-    whole = torch.nn.functional.linear(rows, weight)
+    linear = torch.nn.Linear(64, 96, bias=False, dtype=dtype)
+    tile = smallest_tile(linear, dtype, torch.device("cpu"))
+    rows = torch.randn(LARGEST_TILE, 64).to(dtype)
+    whole = linear(rows)
     for first in range(0, len(rows), tile):
-        part = torch.nn.functional.linear(rows[first : first + tile], weight)
-        assert torch.equal(part, whole[first : first + tile])
+        assert torch.equal(linear(rows[first : first + tile]), whole[first : first + tile])

@@ -101,11 +101,19 @@ def test_a_part_that_is_not_needed_is_not_loaded(original):
     assert not hasattr(reading, "vq") and hasattr(reading, "vision")
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_precision(original, name, dtype):
-    engine = open_engine(original, ModelChoice(device="cpu", precision=name))
-    assert {parameter.dtype for parameter in engine.model.parameters()} == {dtype}
-    assert engine.precision == name
+def test_fp32_is_fp32_throughout(original):
+    engine = open_engine(original, ModelChoice(device="cpu", precision="fp32"))
+    assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.float32}
+    assert engine.precision == "fp32"
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_sixteen_bits_hold_the_matrices_and_the_words(original, name, dtype):
+    """What is computed in depends on the processor; what lies in memory does not."""
+    model = open_engine(original, ModelChoice(device="cpu", precision=name)).model
+    linears = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
+    assert {linear.weight.dtype for linear in linears} == {dtype}
+    assert model.language.embed.weight.dtype == dtype
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

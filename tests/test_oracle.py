@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from janus_cli.engine.checkpoint import read_config
 from janus_cli.engine.config import JanusConfig
 from janus_cli.engine.decode import Sampling
-from janus_cli.engine.load import open_engine, read_config
+from janus_cli.engine.load import open_engine
 from janus_cli.engine.prompt import END_OF_SENTENCE
 from janus_cli.schema import ModelChoice, Turn
 from tests.checkpoints import IMAGE_SIZE, save_tiny_checkpoint

@@ -132,13 +132,13 @@ class JanusConfig:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> JanusConfig:
-        """The config of a checkpoint in transformers' layout.
+        """The config of a checkpoint in transformers' layout, or in ours, which has the same keys.
 
         Raises:
             ModelError: the config is not one of a Janus model.
         """
         kind = raw.get("model_type")
-        if kind != "janus":
+        if kind not in ("janus", "janus_cli"):
             raise ModelError(f"config.json is of model_type {kind!r}, not 'janus'")
         return cls(
             LanguageConfig.parse(raw.get("text_config") or {}),

@@ -47,6 +47,8 @@ class Native:
         self.preprocessing = preprocessing
         self.name = name
         self.precision = precision
+        self.notes: tuple[str, ...] = ()
+        """What whoever asked should know of how the model is run, a line each."""
         self.image_tokens = model.config.image_tokens
 
     def write(

@@ -6,12 +6,10 @@ the tokenizer, where Janus-Pro-1B put its tokens right behind the end of the sen
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tokenizers import Tokenizer
 
-from .config import JanusConfig
-from .layout import AUTHORS, Layout
+from .checkpoint import Checkpoint
+from .layout import AUTHORS
 from .prompt import END_OF_SENTENCE, JANUS, JANUS_PRO, PAD, Roles
 
 FAMILIES = {"janus": JANUS, "janus-pro": JANUS_PRO}
@@ -19,25 +17,25 @@ WIDTH_OF_1B = 2048
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
-def choose_roles(
-    name: str, folder: Path, layout: Layout, config: JanusConfig, tokenizer: Tokenizer
-) -> Roles:
+def choose_roles(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Roles:
     """The roles of the family `name`, or of the one that the checkpoint shows for `auto`."""
-    return FAMILIES[tell_family(folder, layout, config, tokenizer) if name == "auto" else name]
+    return FAMILIES[tell_family(checkpoint, tokenizer) if name == "auto" else name]
 
 
-def tell_family(folder: Path, layout: Layout, config: JanusConfig, tokenizer: Tokenizer) -> str:
+def tell_family(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
     """A key of FAMILIES.
 
     The pad token is 100002, one after the end of the sentence, in Janus-Pro-1B, and 100015 in
     Janus-1.3B. In transformers' layout only Janus-Pro was published; a converted Janus-1.3B shows
     itself by its chat template.
     """
-    if layout is AUTHORS:
+    if checkpoint.family is not None:
+        return checkpoint.family
+    if checkpoint.layout is AUTHORS:
         pad, end = (tokenizer.token_to_id(token) for token in (PAD, END_OF_SENTENCE))
         beside = pad is not None and end is not None and pad == end + 1
-        wide = config.language.hidden_size > WIDTH_OF_1B
+        wide = checkpoint.config.language.hidden_size > WIDTH_OF_1B
         return "janus-pro" if wide or beside else "janus"
-    templates = [folder / name for name in TEMPLATES if (folder / name).is_file()]
-    text = "".join(file.read_text(errors="replace") for file in templates)
+    templates = [checkpoint.path / name for name in TEMPLATES]
+    text = "".join(file.read_text(errors="replace") for file in templates if file.is_file())
     return "janus" if "User" in text and JANUS_PRO.user not in text else "janus-pro"

@@ -120,3 +120,6 @@ AUTHORS = Layout(
         r"vision_model\.vision_tower\.attn_pool\.|gen_vision_model\.quantize\.codebook_used$"
     ),
 )
+
+# What `janus quantize` writes: our own names, fused and quantized parts as they are loaded.
+OURS = Layout("janus_cli", ((r"", ("",)),), needless=re.compile(r"(?!)"))

@@ -1,14 +1,21 @@
-"""The plain layers that networks are made of; the place where a layer's precision is decided."""
+"""The plain layers that networks are made of, and the one seam where their precision is decided.
+
+A layer that holds its weight in fewer bits multiplies a few rows by it as it lies, since then
+reading the weight is all the work, and many rows (a prompt with a picture in it) by a wider copy of
+a part of it at a time, since then multiplying is. Letters: M rows, N outputs, K inputs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGEST_TILE = 16
+FEW_ROWS = 32  # what is multiplied as it lies; more than the rows of any step
+PART = 1024  # rows of the weight that are widened at once; glibc keeps what that takes for the next
 
 
 def blank_embedding(entries: int, width: int) -> nn.Embedding:
@@ -20,28 +27,78 @@ def blank_embedding(entries: int, width: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(torch.empty(entries, width), freeze=False)
 
 
-def row_tile(modules: Iterable[nn.Module]) -> int:
-    """The smallest batch, of up to LARGEST_TILE rows, whose multiples treat all rows alike.
+class HalfLinear(nn.Linear):
+    """A linear layer held in 16 bits inside a network that computes in fp32.
 
-    A matrix product takes rows in groups, and the rows left over go through another kernel that may
-    round differently; a picture's rows must round the same in every batch. Asked of the machine,
-    since libraries and processors differ: 4 with fp32 on AVX2, 1 with bf16 there.
+    For processors that have no products in 16 bits: a few rows are still faster through the 16-bit
+    weight, which is half as much to read; many rows are multiplied in fp32.
     """
-    linears = (part for module in modules for part in module.modules())
-    weights = (part.weight for part in linears if isinstance(part, nn.Linear))
-    return max((smallest_tile(weight) for weight in weights), default=1)
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, dtype: torch.dtype) -> None:
+        super().__init__(inputs, outputs, bias=False, dtype=dtype)
+        if bias:
+            self.bias = nn.Parameter(torch.empty(outputs, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[:-1].numel() <= FEW_ROWS:
+            product = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
+        else:
+            product = multiply_in_parts(x, len(self.weight), self.widened(x.dtype))
+        return product if self.bias is None else product + self.bias
+
+    def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
+        return lambda first, last: self.weight[first:last].to(dtype)
 
 
-def smallest_tile(weight: Tensor) -> int:
-    """The smallest number of rows whose multiples this product treats alike."""
-    generator = torch.Generator().manual_seed(0)
-    row = torch.randn(weight.shape[1], generator=generator).to(weight)
-    most = F.linear(row.expand(2 * LARGEST_TILE, -1).contiguous(), weight)
-    alike = [
-        bool((F.linear(row.expand(rows, -1).contiguous(), weight) == most[0]).all())
-        for rows in range(1, 2 * LARGEST_TILE + 1)
+class Quantized(nn.Module):
+    """A projection (..., K) to (..., N), without bias, whose weight is held in fewer bits.
+
+    Its buffers are what a quantized checkpoint holds. A kind of quantization says how a weight
+    becomes those buffers; its `forward` multiplies rows by them.
+    """
+
+    group: int
+    """K must be a multiple of this."""
+    block: int
+    """N must be a multiple of this."""
+    outputs: ClassVar[dict[str, int]]
+    """Its buffers, and the dimension of each that goes with N."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+
+    @classmethod
+    def takes(cls, linear: nn.Linear) -> bool:
+        """Whether a layer has the sizes that this kind can hold; others stay as they are."""
+        fits = linear.in_features % cls.group == 0 and linear.out_features % cls.block == 0
+        return fits and linear.bias is None
+
+    @classmethod
+    def quantize(cls, weight: Tensor) -> dict[str, Tensor]:
+        """A weight (N, K) of floating-point numbers to the buffers of this layer, by name.
+
+        In parts, which take little memory beside it and less time than all at once.
+        """
+        parts = [cls.quantize_rows(rows) for rows in weight.split(PART)]
+        return {
+            name: torch.cat([part[name] for part in parts], dim=dimension)
+            for name, dimension in cls.outputs.items()
+        }
+
+    @staticmethod
+    def quantize_rows(weight: Tensor) -> dict[str, Tensor]:
+        """The same for some rows of a weight."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Arrange the buffers, once they are filled, as this machine's product wants them."""
+
+
+def multiply_in_parts(x: Tensor, outputs: int, widened: Callable[[int, int], Tensor]) -> Tensor:
+    """x (..., K) times a weight (N, K) of which `widened(first, last)` gives the rows asked for."""
+    step = PART if x.device.type == "cpu" else outputs
+    parts = [
+        F.linear(x, widened(first, min(first + step, outputs))) for first in range(0, outputs, step)
     ]
-    for tile in (1, 2, 4, 8):
-        if all(alike[tile - 1 :: tile]):
-            return tile
-    return LARGEST_TILE
+    return torch.cat(parts, dim=-1)

@@ -1,36 +1,32 @@
-"""A checkpoint folder, a device and a precision to an engine that is ready to answer.
-
-Strict: a tensor that is missing, left over or of the wrong shape is an error that names it.
-"""
+"""A checkpoint folder, a device and a precision to an engine that is ready to answer."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..schema import ModelChoice
-from . import authors
-from .config import JanusConfig
+from .auto import choose_precision
+from .checkpoint import Checkpoint, open_checkpoint
 from .decode import Native
 from .family import choose_roles
-from .layout import AUTHORS, TRANSFORMERS, Layout
+from .int4 import PACKINGS, Int4Linear
+from .layout import TRANSFORMERS
+from .linear import Quantized
+from .machine import choose_device
 from .model import Janus
 from .pixels import Preprocessing
+from .precision import Precision, blank_model
 from .prompt import PromptWriter, read_tokenizer
 from .reference import Reference
-from .tensors import Stored, open_tensors
+from .tensors import let_go
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SMALL = 1 << 30  # bytes in 16 bits under which half the width gains nothing on a CPU
+ALIGNMENT = 64  # bytes: products of numbers that lie elsewhere may round otherwise
 
 Engine = Native | Reference
 
@@ -41,7 +37,7 @@ def open_engine(
     """Load a checkpoint for a request.
 
     Args:
-        path: a checkpoint folder in the authors' or in transformers' layout.
+        path: a checkpoint folder in the authors', in transformers' or in our own layout.
         choice: device, precision, family and backend; `auto` is decided here.
         vision: whether pictures are to be read.
         drawing: whether pictures are to be drawn.
@@ -53,143 +49,120 @@ def open_engine(
         checkpoint = open_checkpoint(path, stack)
         config = checkpoint.config
         device = choose_device(choice.device)
-        precision = choose_precision(choice.precision, device, checkpoint)
+        precision, notes = choose_precision(
+            choice.precision, device, checkpoint, vision=vision, drawing=drawing
+        )
         tokenizer = read_tokenizer(path)
-        roles = choose_roles(choice.family, path, checkpoint.layout, config, tokenizer)
+        roles = choose_roles(choice.family, checkpoint, tokenizer)
         writer = PromptWriter(tokenizer, roles, config.vision.tokens, config.language.context)
         preprocessing = Preprocessing.load(path, config.vision.image_size)
-        label = {"name": path.resolve().name, "precision": precision}
-        dtype = DTYPES[precision]
         if choice.backend == "transformers":
-            if checkpoint.layout is not TRANSFORMERS:
-                raise ModelError(
-                    f"{path}: --backend transformers reads transformers' layout, not the authors'"
-                )
-            return Reference.load(
-                path, config, writer, preprocessing, device=device, dtype=dtype, **label
+            engine: Engine = load_reference(checkpoint, writer, preprocessing, device, precision)
+        else:
+            model = load_model(checkpoint, precision, device, vision=vision, drawing=drawing)
+            engine = Native(
+                model, writer, preprocessing, name=name_of(path), precision=precision.name
             )
-        model = load_model(checkpoint, device=device, dtype=dtype, vision=vision, drawing=drawing)
-        return Native(model, writer, preprocessing, **label)
+        engine.notes = notes
+        return engine
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A folder whose files are open: what it is, before anything of it is read."""
-
-    path: Path
-    layout: Layout
-    config: JanusConfig
-    tensors: Mapping[str, Stored]
-    tied: bool
-    """The head over words may be left out where it is the words' embedding."""
-
-
-def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
-    """Recognise a checkpoint by its config and its tensors, whatever its folder is called."""
-    raw = read_config(path)
-    if raw.get("model_type") == "multi_modality":
-        tensors = open_tensors(path, stack)
-        return Checkpoint(path, AUTHORS, authors.parse(raw, tensors), tensors, tied=False)
-    config = JanusConfig.parse(raw)
-    tied = raw.get("tie_word_embeddings", True)
-    return Checkpoint(path, TRANSFORMERS, config, open_tensors(path, stack), tied)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path / 'config.json'}: cannot be read ({error})") from error
-    if not isinstance(raw, dict):
-        raise ModelError(f"{path / 'config.json'}: is not a model's config")
-    return raw
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU; a device that is not there is an error."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"--device {name}: is no device; try cpu, cuda or cuda:0") from error
-    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    if not available.get(device.type, False) or beyond:
-        hint = ""
-        if device.type == "cuda" and "+cpu" in torch.__version__:
-            hint = " (this torch is a CPU build)"
-        raise ModelError(f"--device {name}: not on this machine{hint}; try --device cpu")
-    return device
-
-
-def choose_precision(name: str, device: torch.device, checkpoint: Checkpoint) -> str:
-    """`auto` is bf16 where the machine multiplies in it, else fp32; fp32 for a small model."""
-    if name != "auto":
-        return name
-    if device.type == "cpu":
-        numbers = sum(math.prod(stored.shape) for stored in checkpoint.tensors.values())
-        return "bf16" if 2 * numbers >= SMALL and multiplies_bf16() else "fp32"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16"
-
-
-def multiplies_bf16() -> bool:
-    """Whether this processor has products in bf16; elsewhere they take ten times as long."""
-    # Not in older releases of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def load_reference(
+    checkpoint: Checkpoint,
+    writer: PromptWriter,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: Precision,
+) -> Reference:
+    """The same checkpoint in transformers' own networks."""
+    if checkpoint.layout is not TRANSFORMERS:
+        raise ModelError(
+            f"{checkpoint.path}: --backend transformers reads transformers' layout, "
+            f"not {checkpoint.layout.name}"
+        )
+    if precision.layer is not None and checkpoint.precision is None:
+        raise ModelError(
+            f"--backend transformers: runs fp32, bf16 and fp16, not {precision.name}; "
+            "add --precision bf16"
+        )
+    return Reference.load(
+        checkpoint.path,
+        checkpoint.config,
+        writer,
+        preprocessing,
+        device=device,
+        dtype=precision.stored,
+        name=name_of(checkpoint.path),
+        precision=precision.name,
+    )
 
 
 def load_model(
     checkpoint: Checkpoint,
-    *,
+    precision: Precision,
     device: torch.device,
-    dtype: torch.dtype,
+    *,
     vision: bool = True,
     drawing: bool = True,
 ) -> Janus:
     """Fill the networks from the files of a checkpoint, one tensor at a time."""
-    config, stored = checkpoint.config, checkpoint.tensors
-    with torch.device("meta"):
-        model = Janus(config, vision=vision, drawing=drawing)
-        everything = model if vision and drawing else Janus(config)
-    published = checkpoint.layout.published
-    names = {name: published(name) for name, _ in everything.named_parameters()}
-    if checkpoint.tied and names["text_head.weight"][0] not in stored:
-        names["text_head.weight"] = names["language.embed.weight"]
-    check_names(checkpoint, {part for parts in names.values() for part in parts})
-    for name, parameter in list(model.named_parameters()):
-        parts = [stored[part].read() for part in names[name]]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if joined.shape[1:] == parameter.shape and len(joined) == 1:
-            joined = joined[0]  # the authors keep a batch of one around the positions
-        if joined.shape != parameter.shape:
-            raise ModelError(
-                f"{checkpoint.path}: tensor {names[name][0]} has shape {tuple(joined.shape)}, "
-                f"but the model's sizes ask for {tuple(parameter.shape)}"
-            )
-        assign(model, name, joined.to(device=device, dtype=dtype))
+    model = blank_model(checkpoint.config, precision, vision=vision, drawing=drawing)
+    everything = blank_model(checkpoint.config, precision)
+    checkpoint.check_names({name for name, _ in blanks(checkpoint, everything)})
+    for name, tensor in filled(checkpoint, model, device):
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        is_buffer = leaf in module._buffers
+        setattr(module, leaf, tensor if is_buffer else nn.Parameter(tensor, requires_grad=False))
+    for module in model.modules():
+        if isinstance(module, Int4Linear) and checkpoint.packing is not None:
+            module.repack(PACKINGS[checkpoint.packing])
+        if isinstance(module, Quantized):
+            module.settle()
     return model.eval()
 
 
-def check_names(checkpoint: Checkpoint, wanted: set[str]) -> None:
-    """Raise a ModelError that names a tensor which is missing or left over."""
-    needless = checkpoint.layout.needless
-    found = {name for name in checkpoint.tensors if not needless.match(name)}
-    for what, names in (("lacks", wanted - found), ("has unknown", found - wanted)):
-        if names:
-            first, others = min(names), len(names) - 1
-            more = f" and {others} more" if others else ""
-            raise ModelError(f"{checkpoint.path}: the checkpoint {what} tensor {first}{more}")
+def blanks(checkpoint: Checkpoint, model: Janus) -> Iterator[tuple[str, nn.Module]]:
+    """Our name of every tensor to be read, and the module that takes it, in their order."""
+    for path, module in model.named_modules():
+        if isinstance(module, Quantized) and not checkpoint.holds_codes:
+            yield f"{path}.weight", module
+        else:
+            for leaf in (*module._parameters, *module._buffers):
+                if getattr(module, leaf) is not None:
+                    yield f"{path}.{leaf}", module
 
 
-def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a tensor in the place of a parameter."""
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+def filled(
+    checkpoint: Checkpoint, model: Janus, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a blank model by its name: read, joined, converted or quantized.
+
+    One at a time, so that loading takes the memory of the model and of one tensor more.
+    """
+    for name, module in blanks(checkpoint, model):
+        path, _, leaf = name.rpartition(".")
+        parts = checkpoint.read_parts(name)
+        if isinstance(module, Quantized) and not checkpoint.holds_codes:
+            shape = torch.Size((module.out_features, module.in_features))
+            weight = checkpoint.join(name, parts, shape).to(device)
+            made = {f"{path}.{key}": value for key, value in module.quantize(weight).items()}
+            del weight
+        else:
+            blank = getattr(module, leaf)
+            tensor = checkpoint.join(name, parts, blank.shape).to(device, blank.dtype)
+            made = {name: tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()}
+            del tensor
+        kept = {tensor.data_ptr() for tensor in made.values()}
+        for part in parts:
+            if part.data_ptr() not in kept:
+                let_go(part)
+        yield from made.items()
+
+
+def name_of(path: Path) -> str:
+    """What a model is called in answers: its folder, or its repository in the hub's cache."""
+    path = path.resolve()
+    if path.parent.name == "snapshots":
+        return path.parent.parent.name.split("--")[-1]
+    return path.name

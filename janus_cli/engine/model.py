@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .config import JanusConfig
 from .language import Decoder
-from .linear import blank_embedding, row_tile
+from .linear import blank_embedding
+from .tile import row_tile
 from .vision import VisionTower
 from .vq import VQTokenizer
 
@@ -74,17 +75,19 @@ class Janus(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.language.embed.weight.dtype
+        """What is computed in; some weights may be held in less."""
+        return self.language.norm.weight.dtype
 
     @functools.cached_property
     def drawing_rows(self) -> int:
         """Rows of a drawing batch come in multiples of this, so that none depends on the others."""
         layer = self.language.layers[0]
-        return row_tile((layer, self.generation_aligner, self.generation_head))
+        parts = (layer, self.generation_aligner, self.generation_head)
+        return row_tile(parts, dtype=self.dtype, device=self.device)
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, D)."""
-        return self.language.embed(ids)
+        return self.language.embed(ids).to(self.dtype)
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, image size, image size) to embeddings (B, image tokens, D)."""

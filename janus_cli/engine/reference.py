@@ -43,6 +43,7 @@ class Reference:
         self.preprocessing = preprocessing
         self.name = name
         self.precision = precision
+        self.notes: tuple[str, ...] = ()
         self.image_tokens = config.image_tokens
 
     @classmethod

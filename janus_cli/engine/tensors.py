@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import pickle
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from torch import Tensor
 from ..errors import ModelError
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+MADV_DONTNEED = 4  # on Linux, macOS and the BSDs alike
 FILES = ("*.safetensors", "pytorch_model*.bin")  # in the order of preference
 
 
@@ -94,3 +98,19 @@ def open_bin(file: Path) -> dict[str, Stored]:
 
 def as_it_is(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def let_go(tensor: Tensor) -> None:
+    """Give back the memory of a mapped tensor that nobody needs any more.
+
+    Without it every page that was read stays resident beside the copy that was made of it. The
+    file's pages remain in the page cache, and would be read again.
+    """
+    if sys.platform == "win32":
+        return
+    start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    page = mmap.PAGESIZE
+    first, last = -(-start // page) * page, (start + size) // page * page
+    if last > first:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)

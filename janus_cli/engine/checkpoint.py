@@ -1,0 +1,122 @@
+"""A checkpoint folder whose files are open: what it is, and its tensors under our names.
+
+Strict: a tensor that is missing, left over or of the wrong shape is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from . import authors, prequantized
+from .config import JanusConfig
+from .layout import AUTHORS, OURS, TRANSFORMERS, Layout
+from .tensors import Stored, open_tensors
+
+FORMAT = 1  # of our own layout
+QUANTIZED = ("int8", "int4", "nf4")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, before anything of it is read."""
+
+    path: Path
+    layout: Layout
+    config: JanusConfig
+    tensors: Mapping[str, Stored]
+    precision: str | None = None
+    """What it was quantized to; None where it holds plain numbers."""
+    family: str | None = None
+    """Where the config says it."""
+    packing: str | None = None
+    """Of int4, in our own layout."""
+    tied: bool = False
+    """The head over words may be left out where it is the words' embedding."""
+
+    @property
+    def holds_codes(self) -> bool:
+        """Whether the decoder's projections lie there as they are multiplied, in few bits."""
+        return self.layout is OURS and self.precision in QUANTIZED
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its tensors have."""
+        return sum(math.prod(stored.shape) for stored in self.tensors.values())
+
+    def published(self, name: str) -> tuple[str, ...]:
+        """The stored tensors that make up our tensor `name`, in the order of joining."""
+        if self.tied and name == "text_head.weight":
+            head = self.layout.published(name)
+            return head if head[0] in self.tensors else self.published("language.embed.weight")
+        return self.layout.published(name)
+
+    def check_names(self, ours: set[str]) -> None:
+        """Raise a ModelError that names a tensor which is missing or left over."""
+        wanted = {part for name in ours for part in self.published(name)}
+        found = {name for name in self.tensors if not self.layout.needless.match(name)}
+        for what, names in (("lacks", wanted - found), ("has unknown", found - wanted)):
+            if names:
+                first, others = min(names), len(names) - 1
+                more = f" and {others} more" if others else ""
+                raise ModelError(f"{self.path}: the checkpoint {what} tensor {first}{more}")
+
+    def read_parts(self, name: str) -> list[Tensor]:
+        """The stored tensors that make up our tensor `name`, as they lie in their files."""
+        return [self.tensors[part].read() for part in self.published(name)]
+
+    def join(self, name: str, parts: list[Tensor], shape: torch.Size) -> Tensor:
+        """Our tensor `name` from its parts; its shape must be the one asked for."""
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if joined.shape[1:] == shape and len(joined) == 1:
+            joined = joined[0]  # the authors keep a batch of one around the positions
+        if joined.shape != shape:
+            raise ModelError(
+                f"{self.path}: tensor {self.published(name)[0]} has shape {tuple(joined.shape)}, "
+                f"but the model's sizes ask for {tuple(shape)}"
+            )
+        return joined
+
+
+def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
+    """Recognise a checkpoint by its config and its tensors, whatever its folder is called.
+
+    Its files stay open, memory-mapped, as long as `stack` does.
+    """
+    raw = read_config(path)
+    kind = raw.get("model_type")
+    if kind == "multi_modality":
+        tensors = open_tensors(path, stack)
+        return Checkpoint(path, AUTHORS, authors.parse(raw, tensors), tensors)
+    config = JanusConfig.parse(raw)
+    tensors = open_tensors(path, stack)
+    if kind == OURS.name:
+        if raw.get("format") != FORMAT:
+            raise ModelError(f"{path}: was written by another version of janus; quantize it again")
+        held, family, packing = (raw.get(key) for key in ("precision", "family", "packing"))
+        return Checkpoint(path, OURS, config, tensors, held, family, packing)
+    precision = None
+    if "quantization_config" in raw:
+        precision = prequantized.precision(raw["quantization_config"], path)
+        tensors = prequantized.widened(tensors)
+    tied = raw.get("tie_word_embeddings", True)
+    return Checkpoint(path, TRANSFORMERS, config, tensors, precision=precision, tied=tied)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path / 'config.json'}: cannot be read ({error})") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path / 'config.json'}: is not a model's config")
+    return raw

@@ -1,0 +1,69 @@
+"""Weights in 4 bits at the quantiles of a normal distribution (QLoRA, arXiv 2305.14314).
+
+Storage and product are those of bitsandbytes, without its second quantization of the scales.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .bits import library
+from .linear import Quantized
+
+GROUP = 64  # numbers that share a scale
+
+
+class NF4Linear(Quantized):
+    """packed uint8 (N, K / 2) and absmax fp32 (N, K / 64)."""
+
+    group = GROUP
+    block = 32  # of its product on processors with AVX-512
+    outputs: ClassVar = {"packed": 0, "absmax": 0}
+    packed: Tensor
+    absmax: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("packed", torch.empty(outputs, inputs // 2, dtype=torch.uint8))
+        self.register_buffer("absmax", torch.empty(outputs, inputs // GROUP, dtype=torch.float32))
+
+    @staticmethod
+    def quantize_rows(weight: Tensor) -> dict[str, Tensor]:
+        outputs, inputs = weight.shape
+        packed, state = library().functional.quantize_4bit(
+            weight.float().contiguous(), blocksize=GROUP, quant_type="nf4"
+        )
+        return {
+            "packed": packed.view(outputs, inputs // 2),
+            "absmax": state.absmax.view(outputs, inputs // GROUP),
+        }
+
+    def settle(self) -> None:
+        """Hand the buffers over to bitsandbytes' own layer, which rearranges them at its first
+        product on some processors; nothing else may hold them then."""
+        functional, nn = library().functional, library().nn
+        state = functional.QuantState(
+            absmax=self.absmax.flatten(),
+            shape=torch.Size((self.out_features, self.in_features)),
+            code=functional.get_4bit_type("nf4", device=self.packed.device),
+            blocksize=GROUP,
+            quant_type="nf4",
+            dtype=torch.float32,
+        )
+        layer = nn.Linear4bit(self.in_features, self.out_features, bias=False, device="meta")
+        layer.weight = nn.Params4bit(
+            self.packed.view(-1, 1),
+            requires_grad=False,
+            quant_state=state,
+            blocksize=GROUP,
+            quant_type="nf4",
+            bnb_quantized=True,
+        )
+        self.layer = layer.eval()
+        del self.packed, self.absmax
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)

@@ -1,0 +1,123 @@
+"""How the weights are held and in what numbers the networks compute, chosen for a machine.
+
+The timings behind the choices are those of `benchmarks/precisions.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ModelError
+from .config import JanusConfig
+from .int4 import Int4Linear
+from .int8 import Int8Linear
+from .linear import HalfLinear, Quantized
+from .model import Janus
+from .nf4 import NF4Linear
+
+PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LAYERS: dict[str, type[Quantized]] = {"int8": Int8Linear, "int4": Int4Linear, "nf4": NF4Linear}
+AMPERE = (8, 0)  # the first CUDA capability with products in bf16, which packed int4 wants
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What becomes of the numbers of a checkpoint on a device."""
+
+    name: str
+    compute: torch.dtype
+    """Activations, norms, convolutions."""
+    stored: torch.dtype
+    """Embeddings and the matrices that are not quantized."""
+    layer: type[Quantized] | None = None
+    """What the projections of the decoder's layers become; the rest stays in 16 bits."""
+
+    @property
+    def pixels(self) -> torch.dtype:
+        """The VQ tokenizer; fp16 overflows in it."""
+        return torch.float32 if self.compute == torch.float16 else self.compute
+
+
+def make_precision(name: str, device: torch.device) -> Precision:
+    """The precision `name` on a device.
+
+    Raises:
+        ModelError: the device cannot run it.
+    """
+    half = wide = PLAIN.get(name, torch.bfloat16)
+    if device.type == "cpu" and not (half is torch.bfloat16 and multiplies_bf16()):
+        wide = torch.float32
+    if device.type == "cuda" and half is torch.bfloat16 and not torch.cuda.is_bf16_supported():
+        half = wide = torch.float16
+    layer = LAYERS.get(name)
+    if layer is not None and device.type == "mps":
+        raise ModelError(f"--precision {name}: not on Apple's GPU; take bf16, or --device cpu")
+    old = device.type == "cuda" and torch.cuda.get_device_capability(device) < AMPERE
+    if name == "int4" and old:
+        raise ModelError("--precision int4: not on a GPU before Ampere; take nf4")
+    return Precision(name, wide, half, layer)
+
+
+def why_slow(name: str, device: torch.device) -> str:
+    """A line for the user where a precision is slower here than bf16; else nothing."""
+    if device.type != "cpu":
+        return ""
+    if name == "nf4" and not multiplies_bf16():
+        return "nf4 is slow on a processor without AVX-512-BF16; int4 is the 4-bit precision here"
+    if name == "fp16" and multiplies_bf16():
+        return "fp16 is slower than bf16 on this processor"
+    return ""
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has products in bf16; elsewhere they take ten times as long."""
+    # Not in older releases of torch.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def blank_model(
+    config: JanusConfig, precision: Precision, *, vision: bool = True, drawing: bool = True
+) -> Janus:
+    """The networks without their numbers, on the meta device, of the right kinds and dtypes."""
+    with torch.device("meta"):
+        model = Janus(config, vision=vision, drawing=drawing)
+        arrange(model, precision)
+    return model
+
+
+def arrange(model: Janus, precision: Precision) -> None:
+    """Give every layer of a model on the meta device the kind and dtype that are to be filled."""
+    model.to(precision.compute)
+    if hasattr(model, "vq"):
+        model.vq.to(precision.pixels)
+    model.language.embed.to(precision.stored)
+    kinds = dict(model.named_modules())
+    for name, linear in kinds.items():
+        if type(linear) is not nn.Linear:
+            continue
+        inputs, outputs = linear.in_features, linear.out_features
+        replacement: nn.Module | None = None
+        if (
+            precision.layer
+            and name.startswith("language.layers.")
+            and precision.layer.takes(linear)
+        ):
+            replacement = precision.layer(inputs, outputs)
+        elif precision.stored != precision.compute:
+            replacement = HalfLinear(
+                inputs, outputs, bias=linear.bias is not None, dtype=precision.stored
+            )
+        if replacement is not None:
+            parent, _, leaf = name.rpartition(".")
+            setattr(kinds[parent], leaf, replacement)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """What the weights of a model take; it may lie on the meta device."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
