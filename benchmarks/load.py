@@ -5,7 +5,8 @@
     janus quantize /tmp/1b --precision int4 -o /tmp/1b-int4
     python benchmarks/load.py /tmp/1b:bf16 /tmp/1b:int4 /tmp/1b-int4 --transformers /tmp/1b-hf:bf16
 
-Every load is a process of its own, in turns; the files are in the page cache. Peak memory is what
+Every load is a process of its own, after one that brings the files into the page cache, as far as
+they fit. Peak memory is what
 the system saw of the process once every page of the weights had been touched, without what the
 process took after its imports; the bound is the weights, their largest tensor and 1 GB. Every part
 of the model is loaded, though `ask` and `imagine` load less.
@@ -41,12 +42,13 @@ def main() -> None:
     loads = [("janus", model) for model in options.models]
     loads += [("transformers", model) for model in options.transformers]
     results: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in loads}
-    for _ in range(options.runs):
-        for backend, model in loads:
+    for backend, model in loads:
+        for run in range(options.runs + 1):
             command = [sys.executable, __file__, "--child", backend, model]
             ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results[backend, model].append(json.loads(ended.stdout.splitlines()[-1]))
-    print(f"{machine()}; medians of {options.runs} alternating loads.\n")
+            if run > 0:
+                results[backend, model].append(json.loads(ended.stdout.splitlines()[-1]))
+    print(f"{machine()}; medians of {options.runs} loads after one that is not counted.\n")
     print("| loaded by | checkpoint | files | seconds | weights | peak memory | bound |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for (backend, model), runs in results.items():

@@ -1,38 +1,36 @@
-"""The commands: flags → request → run → output, and nothing else."""
+"""The program: one Typer application, and every command with an example of its use."""
 
 from __future__ import annotations
 
 import functools
-import os
-import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
-from . import flags, terminal, weights
-from .errors import ExitCode, InputError, UsageError
-from .schema import DETAILS, ImagineRequest, ModelChoice, UnderstandRequest
+from . import flags, terminal
+from .model_commands import doctor, models, pull, quantize, rm
+from .picture_commands import ask, describe, imagine, info, ocr
 
-if TYPE_CHECKING:
-    from .engine.load import Engine
+COMMANDS: dict[Callable[..., int], str] = {
+    describe: "janus describe photos/*.jpg --detail short --json > captions.jsonl",
+    ask: 'janus ask photo.jpg "how many penguins?"',
+    ocr: "janus ocr scan.png | grep -i total",
+    imagine: 'janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/',
+    info: "janus info nebula-corgi-7.png",
+    models: "janus models",
+    pull: "janus pull janus-pro-1b",
+    quantize: "janus quantize janus-pro-7b --precision int4",
+    rm: "janus rm janus-pro-1b",
+    doctor: "janus doctor > report.txt",
+}
 
-RANDOM_SEEDS = 2**31
-IMAGE_ENDINGS = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".avif", ".heic", ".ppm", ".pgm", ".ico", ".jp2"),
-)
-
-EPILOG = """\
+EXAMPLES = "\n".join(f"  {example}" for example in COMMANDS.values())
+EPILOG = f"""\
 Examples:
 
 \b
-  janus describe photo.jpg
-  janus ask photo.jpg "how many penguins?"
-  janus ocr scan.png | grep -i total
-  janus imagine "nebula corgi" -n 4
-  janus info nebula-corgi-7.png
+{EXAMPLES}
 
 Answers go to standard output, everything else to standard error.
 
@@ -42,7 +40,7 @@ Exit codes:
   0    all is well
   1    a defect of janus itself
   2    a wrong flag, a missing question, a prompt that is empty or too long
-  3    the model is unknown or damaged, or this machine cannot run it
+  3    the model is unknown, damaged or out of reach, or this machine cannot run it
   4    at least one input could not be read or answered; the others were
   5    a result could not be written
   130  interrupted
@@ -51,9 +49,12 @@ Exit codes:
 Environment:
 
 \b
-  JANUS_MODEL   the model, where --model does not say (a folder or a name)
-  JANUS_DEVICE  the device, where --device does not say
-  JANUS_DEBUG   1 shows the traceback of an error
+  JANUS_MODEL    the model, where --model does not say (a folder or a name)
+  JANUS_DEVICE   the device, where --device does not say
+  JANUS_WEIGHTS  the folder where quantized models lie
+  JANUS_DEBUG    1 shows the traceback of an error
+  HF_TOKEN       the token that janus pull shows to the hub, for a gated model
+  HF_HOME        where pulled models lie; HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE count too
 """
 
 app = typer.Typer(
@@ -65,270 +66,24 @@ app = typer.Typer(
 )
 
 
-def command(*, example: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Register a command. Typer only parses, and hands back a call for main() to make: inside
-    typer a Ctrl-C, a closed pipe or the end of a file would be swallowed and turned into its own.
-    """
-
-    def register(function: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(function)
-        def parsed(**values: Any) -> Callable[[], int]:
-            return functools.partial(function, **values)
-
-        app.command(epilog=f"Example: {example}")(parsed)
-        return function
-
-    return register
-
-
 @app.callback(invoke_without_command=True)
 def janus(context: typer.Context, version: flags.Version = False) -> None:
     if context.invoked_subcommand is None:
         terminal.write(context.get_help() + "\n")
 
 
-@command(example="janus describe photos/*.jpg --detail short --json > captions.jsonl")
-def describe(
-    images: flags.Images,
-    detail: flags.Detail = "normal",
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
-) -> int:
-    """Describe each picture in words.
-
-    An IMAGE is a file, or - for standard input.
+def parsing(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """What typer calls for a command. Typer only parses, and hands back a call for main() to make:
+    inside typer a Ctrl-C, a closed pipe or the end of a file would be swallowed and turned into its
+    own.
     """
-    from .understand import DESCRIBE_QUESTIONS
 
-    if detail not in DETAILS:
-        raise UsageError(f"--detail: {detail!r} is unknown; choose from {', '.join(DETAILS)}")
-    request = UnderstandRequest(
-        images=_images(images),
-        question=DESCRIBE_QUESTIONS[detail],
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
-    )
-    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
+    @functools.wraps(command)
+    def parsed(**values: Any) -> Callable[[], int]:
+        return functools.partial(command, **values)
+
+    return parsed
 
 
-@command(example='janus ask photo.jpg "how many penguins?"')
-def ask(
-    images: flags.ImagesToAsk = None,
-    question: flags.Question = None,
-    together: flags.Together = False,
-    chat: flags.Chat = False,
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
-) -> int:
-    """Ask a question about each picture.
-
-    An IMAGE is a file, or - for standard input; the last argument is the question. --together asks
-    once about all pictures, in their order. --chat goes on with your next questions, and remembers.
-    """
-    names, question = _told_apart(images or [], question, chat)
-    request = UnderstandRequest(
-        images=_images(names),
-        question="?" if question is None else question,  # --chat asks for it later
-        together=together or (chat and len(names) > 1),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
-    )
-    choice = ModelChoice(model, device, precision, backend, family)
-    if chat:
-        return _converse(request, question, choice, json)
-    return _understand(request, choice, json)
-
-
-@command(example="janus ocr scan.png | grep -i total")
-def ocr(
-    images: flags.Images,
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
-) -> int:
-    """Read the text in each picture.
-
-    An IMAGE is a file, or - for standard input. Nothing but the text is printed; of several
-    pictures, each line begins with its file.
-    """
-    from .understand import OCR_QUESTION
-
-    request = UnderstandRequest(
-        images=_images(images),
-        question=OCR_QUESTION,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
-    )
-    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
-
-
-@command(example='janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/')
-def imagine(
-    prompts: flags.Prompts,
-    count: flags.Count = 1,
-    seed: flags.Seed = None,
-    guidance: flags.Guidance = 5.0,
-    temperature: flags.Temperature = 1.0,
-    top_k: flags.TopK = 0,
-    top_p: flags.TopP = 1.0,
-    negative: flags.Negative = None,
-    output: flags.Output = None,
-    force: flags.Force = False,
-    grid: flags.Grid = False,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
-) -> int:
-    """Draw pictures, and print their paths.
-
-    A PROMPT says what to draw; - reads one a line from standard input. A path is printed when its
-    picture is complete. Picture i of a prompt depends on seed + i
-    and on nothing else. An existing file is never replaced without --force.
-    """
-    from . import names
-    from .output import write_pictures
-
-    request = ImagineRequest(
-        prompts=_prompts(prompts),
-        count=count,
-        seed=_random_seed() if seed is None else seed,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        negative=negative,
-    )
-    choice = ModelChoice(model, device, precision, backend, family)
-    targets = names.plan(request, output, grid=grid, force=force)
-    path = weights.find_model(choice.model)
-    names.make_folders(targets)
-    with terminal.ProgressLine("loading the model") as progress:
-        engine = _open(path, choice, vision=False, drawing=True)
-        from .imagine import run
-
-        events = run(request, engine)
-        return write_pictures(events, request, targets, progress, as_json=json).exit_code
-
-
-@command(example="janus info nebula-corgi-7.png")
-def info(file: flags.PictureFile, json: flags.Json = False) -> int:
-    """Show what a picture was drawn from.
-
-    FILE is a PNG that janus drew; it carries its prompt and all settings.
-    """
-    from .output import write_settings
-    from .png import read_settings
-
-    write_settings(file, read_settings(file), as_json=json)
-    return ExitCode.OK
-
-
-def _understand(request: UnderstandRequest, choice: ModelChoice, as_json: bool) -> int:
-    from .output import write_answers
-
-    path = weights.find_model(choice.model)
-    with terminal.ProgressLine("loading the model") as progress:
-        engine = _open(path, choice, vision=True, drawing=False)
-        from .understand import run
-
-        events = run(request, engine)
-        return write_answers(events, request, progress, as_json=as_json).exit_code
-
-
-def _converse(
-    request: UnderstandRequest, question: str | None, choice: ModelChoice, as_json: bool
-) -> int:
-    from .chat import converse
-    from .images import read_image
-
-    if "-" in request.images:
-        raise UsageError("-: --chat reads questions from standard input; name the picture's file")
-    for name in request.images:
-        read_image(name)  # before anybody has typed a question about it
-    path = weights.find_model(choice.model)
-    with terminal.ProgressLine("loading the model"):
-        engine = _open(path, choice, vision=True, drawing=False)
-    from .understand import run
-
-    return converse(request, question, lambda request: run(request, engine), as_json=as_json)
-
-
-def _open(path: Path, choice: ModelChoice, *, vision: bool, drawing: bool) -> Engine:
-    """Load the model; whoever did not choose one is told which one it is."""
-    if not choice.model and terminal.is_terminal(sys.stderr):
-        terminal.say(weights.EMBEDDED_NOTICE)
-    from .engine.load import open_engine
-
-    return open_engine(path, choice, vision=vision, drawing=drawing)
-
-
-def _told_apart(images: list[str], last: str | None, chat: bool) -> tuple[list[str], str | None]:
-    """The pictures and the question: the last argument, unless a conversation leaves it out."""
-    if last is None:
-        raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
-    names_a_picture = os.path.isfile(last) and last.lower().endswith(IMAGE_ENDINGS)
-    if images and not names_a_picture:
-        return images, last
-    if chat:
-        return [*images, last], None
-    raise UsageError(f'QUESTION: no question; write janus ask {last} "what is this?"')
-
-
-def _images(names: list[str]) -> tuple[str, ...]:
-    if names.count("-") > 1:
-        raise UsageError("-: standard input holds one picture; name it once")
-    return tuple(names)
-
-
-def _prompts(words: list[str]) -> tuple[str, ...]:
-    """The prompts as given, with the lines of standard input in the place of `-`."""
-    prompts: list[str] = []
-    for word in words:
-        prompts += _lines_of_stdin() if word == "-" else [word]
-    if not prompts:
-        raise UsageError("PROMPT: standard input holds no prompt; write one a line")
-    return tuple(prompts)
-
-
-def _lines_of_stdin() -> Iterable[str]:
-    if sys.stdin is None:
-        raise InputError("-: standard input is closed; pipe prompts in, one a line")
-    text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-    return (line.strip() for line in text.split("\n") if line.strip())
-
-
-def _answer_seed(seed: int | None, temperature: float) -> int:
-    """The seed as given; a greedy answer needs none."""
-    if seed is not None:
-        return seed
-    return _random_seed() if temperature > 0 else 0
-
-
-def _random_seed() -> int:
-    return int.from_bytes(os.urandom(4), "big") % RANDOM_SEEDS
+for command, example in COMMANDS.items():
+    app.command(epilog=f"Example: {example}")(parsing(command))

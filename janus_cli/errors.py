@@ -9,7 +9,7 @@ class ExitCode(IntEnum):
     OK = 0
     INTERNAL = 1  # a defect of janus itself; JANUS_DEBUG=1 shows the traceback
     USAGE = 2  # a wrong flag, a missing question, a prompt that is empty or too long
-    MODEL = 3  # the model is unknown or damaged, or this machine cannot run it
+    MODEL = 3  # the model is unknown, damaged or out of reach, or this machine cannot run it
     INPUT = 4  # at least one input could not be read or answered; the others were
     OUTPUT = 5  # a result could not be written
     INTERRUPTED = 130  # Ctrl-C

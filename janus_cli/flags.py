@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import __version__, terminal, weights
-from .schema import BACKENDS, DETAILS, DEVICES, FAMILIES, PRECISIONS
+from .schema import BACKENDS, DETAILS, DEVICES, FAMILIES, PRECISIONS, WRITTEN
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -33,6 +33,16 @@ Images = Annotated[list[str], typer.Argument(metavar="IMAGE", hidden=True)]
 ImagesToAsk = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", hidden=True)]
 Question = Annotated[str | None, typer.Argument(metavar="QUESTION", hidden=True)]
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", hidden=True)]
+ModelToPull = Annotated[
+    str,
+    typer.Argument(metavar="NAME|REPO", hidden=True, autocompletion=_one_of(tuple(weights.NAMES))),
+]
+ModelToQuantize = Annotated[
+    str, typer.Argument(metavar="PATH|NAME", hidden=True, autocompletion=_installed)
+]
+InstalledModel = Annotated[
+    str, typer.Argument(metavar="NAME", hidden=True, autocompletion=_installed)
+]
 PictureFile = Annotated[str, typer.Argument(metavar="FILE", hidden=True)]
 
 # Options of understanding
@@ -165,6 +175,36 @@ Family = Annotated[
         autocompletion=_one_of(FAMILIES),
     ),
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="R",
+        help="A branch, a tag or a commit of the repository.  [default: main]",
+        show_default=False,
+    ),
+]
+NewPrecision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(WRITTEN),
+        help="How the new model holds its weights.",
+        autocompletion=_one_of(WRITTEN),
+        show_default=False,
+    ),
+]
+NewFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Where to write it; the folder may not exist.  [default: beside the other models]",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")]
 Version = Annotated[
     bool,
     typer.Option(

@@ -11,15 +11,16 @@ from .schema import Event, ImagineRequest, Picture, Progress
 if TYPE_CHECKING:
     from .engine.load import Engine
 
-TOGETHER = 8  # pictures drawn at once; each needs two rows of the cache
+TOGETHER = 8  # pictures drawn at once, where memory allows
 
 
 def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
     """Draw `count` pictures of every prompt, in the order of prompts and seeds."""
     drawings = [prepare(prompt, request, engine) for prompt in request.prompts]
+    together = min(TOGETHER, engine.most_pictures())
     for index, (ids, other) in enumerate(drawings):
-        for first in range(0, request.count, TOGETHER):
-            last = min(first + TOGETHER, request.count)
+        for first in range(0, request.count, together):
+            last = min(first + together, request.count)
             seeds = range(request.seed + first, request.seed + last)
             label = counted(index * request.count + first, len(seeds), request)
             yield from draw(index, ids, other, seeds, label, request, engine)

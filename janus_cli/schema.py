@@ -13,6 +13,7 @@ from .errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4", "nf4")
+WRITTEN = ("bf16", "fp16", "int8", "int4", "nf4")  # what `janus quantize` writes
 FAMILIES = ("auto", "janus", "janus-pro")
 BACKENDS = ("janus", "transformers")
 DETAILS = ("short", "normal", "long")
@@ -163,6 +164,16 @@ class Progress:
     label: str
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found out about this machine or a model, for a bug report."""
+
+    part: str
+    name: str
+    value: str
+    wrong: bool = False
 
 
 Event = Piece | Answer | Picture | Failure | Progress

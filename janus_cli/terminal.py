@@ -91,6 +91,15 @@ def say(message: str) -> None:
         sys.stderr.flush()
 
 
+def confirm(question: str) -> bool:
+    """Ask on standard error, where somebody is there to answer; yes only for a clear yes."""
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return False
+    sys.stderr.write(f"janus: {one_line(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def is_terminal(stream: Any) -> bool:
     """Whether somebody watches the stream."""
     return stream is not None and stream.isatty()
@@ -99,7 +108,8 @@ def is_terminal(stream: Any) -> bool:
 class ProgressLine:
     """One line of progress on standard error: only for a terminal, only when it takes long."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, in_bytes: bool = False) -> None:
+        self._in_bytes = in_bytes
         self._state = (label, 0, 0)
         self._begun = time.monotonic()
         self._bar: Bar | None = None
@@ -109,9 +119,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if self._watched:
-            self._timer = threading.Timer(PATIENCE, self._lose_patience)
-            self._timer.daemon = True
-            self._timer.start()
+            self._wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,8 +130,12 @@ class ProgressLine:
         """Say what is going on; a total of 0 means that nobody knows how long it takes."""
         with self._lock:
             self._state = (label, done, total)
-            if self._watched and time.monotonic() - self._begun >= PATIENCE:
+            if not self._watched:
+                return
+            if time.monotonic() - self._begun >= PATIENCE:
                 self._draw()
+            elif self._timer is None:  # hidden early; whatever is silent after this is shown too
+                self._wait()
 
     def hide(self) -> None:
         """Clear the line, so that something else can be written; `show` brings it back."""
@@ -135,6 +147,12 @@ class ProgressLine:
                 self._bar.stop()
                 self._bar = None
 
+    def _wait(self) -> None:
+        left = self._begun + PATIENCE - time.monotonic()
+        self._timer = threading.Timer(max(0, left), self._lose_patience)
+        self._timer.daemon = True
+        self._timer.start()
+
     def _lose_patience(self) -> None:
         with self._lock:
             if self._timer is not None:  # else the line was hidden just now
@@ -144,7 +162,7 @@ class ProgressLine:
         label, done, total = self._state
         label = one_line(label)
         if self._bar is None:
-            self._bar = _new_bar()
+            self._bar = _new_bar(self._in_bytes)
             self._bar.add_task(label, completed=done, total=total or None)
             self._bar.start()
         else:
@@ -152,15 +170,18 @@ class ProgressLine:
             self._bar.update(task, description=label, completed=done, total=total or None)
 
 
-def _new_bar() -> Bar:
+def _new_bar(in_bytes: bool) -> Bar:
+    """The line as rich draws it; of bytes it also says how many, and how long they still take."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
+    amount = [progress.DownloadColumn(), progress.TimeRemainingColumn()] if in_bytes else []
+    return progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=None if in_bytes else 40),  # None: what room there is
+        progress.TaskProgressColumn(),
+        *amount,
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ("-m", "janus_cli")
 FAKE = (str(ROOT / "tests" / "fake_janus.py"),)  # the real shell around a scripted engine
+FOREIGN = ("JANUS", "_JANUS", "FAKE", "HF_", "HUGGING", "TRANSFORMERS", "XDG_CACHE")
 PATIENCE = 60  # seconds until a hanging program fails its test
 
 
@@ -99,9 +100,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """An environment with a home of its own, and nothing of janus in it."""
     home = tmp_path / "home"
     home.mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JANUS", "_JANUS", "FAKE"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     kept |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
     kept |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "huggingface"), "COLUMNS": "100"}
+    kept["JANUS_WEIGHTS"] = str(home / "weights")
     return kept
 
 

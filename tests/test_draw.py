@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from janus_cli import imagine
+from janus_cli.engine import decode
 from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.tile import LARGEST_TILE, smallest_tile
 from janus_cli.errors import UsageError
-from janus_cli.schema import ImagineRequest, ModelChoice, Picture
+from janus_cli.schema import ImagineRequest, ModelChoice, Picture, Progress
 from tests.checkpoints import save_tiny_checkpoint
 
 
@@ -21,6 +22,20 @@ def engine(request, tmp_path_factory):
 def draw(engine, **options) -> list[Picture]:
     request = ImagineRequest(**{"prompts": ("a red circle",), **options})
     return [event for event in imagine.run(request, engine) if isinstance(event, Picture)]
+
+
+def test_pictures_are_drawn_together_as_far_as_memory_goes(engine, monkeypatch):
+    labels = set()
+
+    def drawn_with(free):
+        monkeypatch.setattr(decode, "free_memory", lambda device: free)
+        request = ImagineRequest(prompts=("a red circle",), count=4, seed=7)
+        events = list(imagine.run(request, engine))
+        labels.update(event.label for event in events if isinstance(event, Progress))
+        return [event.pixels for event in events if isinstance(event, Picture)]
+
+    assert drawn_with(10**12) == drawn_with(1)
+    assert labels == {"pictures 1 to 4 of 4", *(f"picture {n} of 4" for n in (1, 2, 3, 4))}
 
 
 def test_picture_i_is_drawn_with_seed_plus_i(engine, monkeypatch):

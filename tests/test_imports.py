@@ -12,7 +12,10 @@ from PIL import Image
 from janus_cli.png import write_picture
 from janus_cli.schema import Picture
 
-COMMANDS = ("describe", "ask", "ocr", "imagine", "info")
+COMMANDS = (
+    *("describe", "ask", "ocr", "imagine", "info"),
+    *("models", "pull", "quantize", "rm", "doctor"),
+)
 NETWORKS = {"torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub"}
 HEAVY = NETWORKS | {"PIL", "rich", "bitsandbytes"}
 PROBE = """

@@ -16,6 +16,8 @@ from janus_cli import names, png, terminal
 from janus_cli.errors import ExitCode, InputError, OutputError, UsageError
 from janus_cli.schema import ImagineRequest, Picture
 
+from .conftest import Terminal
+
 FAKE = str(Path(__file__).parent / "fake_janus.py")
 ODD = "[red]\x1b[31m\x9b\r\u202e\x00é\n\tend"
 ODD_SHOWN = "[red]\\x1b[31m\\x9b\\r\\u202e\\x00é\n\tend"
@@ -125,6 +127,21 @@ def test_progress_is_for_terminals_only(picture, fake_janus, fake_terminal, fold
         watched.wait_for("image 2/2")
         assert watched.end() == 0
     assert Path("paths").read_text() == "a-corgi-5.png\na-corgi-6.png\n"
+
+
+def test_progress_that_was_hidden_early_comes_back_in_silence(environment):
+    probe = (
+        "import sys; from janus_cli.terminal import ProgressLine\n"
+        "with ProgressLine('first') as progress:\n"
+        "    progress.hide(); progress.show('second', 1, 4); sys.stdin.readline()"
+    )
+    watched = Terminal([sys.executable, "-c", probe], environment, out_to=None)
+    try:
+        watched.wait_for("second")
+        watched.type("\n")
+        assert watched.end() == 0
+    finally:
+        watched.close()
 
 
 def test_the_embedded_model_is_announced_in_a_terminal(picture, fake_janus, fake_terminal, folder):

@@ -12,14 +12,13 @@ from .machine import free_memory
 from .precision import (
     Precision,
     blank_model,
+    bytes_to_run,
     make_precision,
     multiplies_bf16,
-    weight_bytes,
     why_slow,
 )
 
 SMALL = 1 << 30  # bytes in 16 bits under which half the width gains nothing on a CPU
-ROOM = 3 << 29  # bytes beside the weights: keys and values, activations, the program itself
 
 
 def choose_precision(
@@ -55,7 +54,7 @@ def choose_automatically(
     def needs(name: str) -> int:
         precision = make_precision(name, device)
         blank = blank_model(checkpoint.config, precision, vision=vision, drawing=drawing)
-        return weight_bytes(blank) + ROOM
+        return bytes_to_run(blank)
 
     names = candidates(device)
     held = {"int8": names[1:] or names, "nf4": names[-1:]}  # wider would gain nothing

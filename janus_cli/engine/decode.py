@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .language import Cache
+from .language import Cache, cache_bytes
+from .machine import free_memory
 from .model import Janus
 from .pixels import Preprocessing
 from .prompt import PromptWriter
 from .sample import guide, pick, uniform_numbers
 from .vq import to_bytes
+
+PROMPT = 64  # words of a prompt, when memory is planned
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,13 @@ class Native:
                 if index + 1 < self.image_tokens:
                     spread = codes.repeat(-(-rows // count))[:rows]
                     states = model.language.step(model.embed_codes(spread), cache)
+
+    def most_pictures(self) -> int:
+        """How many pictures can be drawn at once, at least one: each has two rows of the cache."""
+        model = self.model
+        config, capacity = model.config.language, self.image_tokens + PROMPT
+        each = cache_bytes(config, rows=2, capacity=capacity, dtype=model.dtype)
+        return max(1, free_memory(model.device) // each)
 
     def paint(self, codes: Tensor) -> Tensor:
         """Codes (pictures, image tokens) to uint8 pictures (pictures, size, size, 3).

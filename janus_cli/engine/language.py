@@ -45,6 +45,12 @@ class Cache:
         self.values[layer, self.rows, :, slots] = values
 
 
+def cache_bytes(config: LanguageConfig, *, rows: int, capacity: int, dtype: torch.dtype) -> int:
+    """What such a cache takes in memory."""
+    numbers = 2 * config.layers * rows * config.kv_heads * capacity * config.head_size
+    return numbers * dtype.itemsize
+
+
 class Attention(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()

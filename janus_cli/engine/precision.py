@@ -15,12 +15,15 @@ from ..errors import ModelError
 from .config import JanusConfig
 from .int4 import Int4Linear
 from .int8 import Int8Linear
+from .language import cache_bytes
 from .linear import HalfLinear, Quantized
 from .model import Janus
 from .nf4 import NF4Linear
 
 PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYERS: dict[str, type[Quantized]] = {"int8": Int8Linear, "int4": Int4Linear, "nf4": NF4Linear}
+PROGRAM = 1 << 29  # bytes of Python, torch and activations
+CAPACITY = 1024  # positions: a prompt and a picture
 AMPERE = (8, 0)  # the first CUDA capability with products in bf16, which packed int4 wants
 
 
@@ -115,6 +118,12 @@ def arrange(model: Janus, precision: Precision) -> None:
         if replacement is not None:
             parent, _, leaf = name.rpartition(".")
             setattr(kinds[parent], leaf, replacement)
+
+
+def bytes_to_run(model: Janus) -> int:
+    """What a model takes in memory at work: its weights, the program, one guided picture."""
+    cache = cache_bytes(model.config.language, rows=2, capacity=CAPACITY, dtype=model.dtype)
+    return weight_bytes(model) + cache + PROGRAM
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -78,6 +78,10 @@ class Reference:
         model.config.image_token_id = writer.placeholder
         return cls(model.to(device).eval(), config, writer, preprocessing, **label)
 
+    def most_pictures(self) -> int:
+        """They are drawn one after the other, so memory sets no limit."""
+        return 1 << 30
+
     def write(
         self,
         ids: Sequence[int],

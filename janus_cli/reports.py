@@ -1,0 +1,80 @@
+"""What is known of models and of this machine → standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from . import terminal
+from .catalog import Entry
+from .schema import Finding
+
+HEADINGS = (
+    "NAME",
+    "FAMILY",
+    "NUMBERS",
+    "LAYOUT",
+    "HELD IN",
+    "ON DISK",
+    "RUNS AT",
+    "MEMORY",
+    "FITS",
+)
+
+
+def write_entries(entries: Sequence[Entry], *, as_json: bool) -> None:
+    """Models as a table with their folders under them, or as one JSON object a line."""
+    if as_json:
+        for entry in entries:
+            terminal.write_json(asdict(entry))
+        return
+    rows = [HEADINGS, *(_row(entry) for entry in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    below = ["", *(f"  {terminal.one_line(entry.error or entry.path)}\n" for entry in entries)]
+    for row, line in zip(rows, below, strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminal.write("  ".join(cells).rstrip() + "\n" + line)
+
+
+def write_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:
+    """Findings as they come, a line each; whether nothing was wrong."""
+    sound, part = True, None
+    for finding in findings:
+        sound &= not finding.wrong
+        if as_json:
+            terminal.write_json(asdict(finding))
+            continue
+        if finding.part != part:
+            part = finding.part
+            terminal.write(f"{part}\n")
+        mark = "!" if finding.wrong else " "
+        terminal.write(f"{mark} {finding.name}: {terminal.one_line(finding.value)}\n")
+    return sound
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    if entry.error is not None:
+        cells = (entry.name, "?", "?", "?", "?", size(entry.disk_bytes), "?", "?", "no")
+    else:
+        cells = (
+            entry.name,
+            str(entry.family),
+            numbers(entry.numbers or 0),
+            str(entry.layout),
+            str(entry.precision),
+            size(entry.disk_bytes),
+            str(entry.runs_at),
+            size(entry.memory_bytes or 0),
+            "yes" if entry.fits else "no",
+        )
+    return tuple(terminal.one_line(cell) for cell in cells)
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def numbers(count: int) -> str:
+    """How many numbers a model has, in words."""
+    return f"{count / 1e9:.1f} B" if count >= 1e8 else f"{count / 1e6:.1f} M"
