@@ -54,3 +54,53 @@ def test_a_picture_does_not_depend_on_its_neighbours(tiny_checkpoint_path, preci
     for row, seed in enumerate((7, 8, 9, 10)):
         alone = torch.stack(list(engine.draw(ids, other, [seed], Sampling())), dim=1)
         assert torch.equal(alone[0], together[row])
+
+
+# Precisions. The plain layers are held to fp32 on the CPU; bounds as in test_precision.py.
+
+
+@pytest.fixture(scope="module")
+def wide_checkpoint(tmp_path_factory):
+    """Wide enough for every kind of quantization."""
+    from tests.checkpoints import save_tiny_checkpoint
+
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("wide"), width=192)
+
+
+@torch.inference_mode()
+def logits(path, device, precision):
+    """Of all words after a prompt with a picture, and after each of a few steps."""
+    engine = open_engine(path, ModelChoice(device=device, precision=precision))
+    pixels = torch.linspace(-1, 1, 3 * IMAGE_SIZE**2).view(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    ids = engine.writer.conversation(1, [], "how many penguins are there?")
+    model = engine.model
+    cache = engine.new_cache(rows=2, capacity=len(ids) + 4)
+    state = model.language.prefill(engine.embed_prompt(ids, pixels), cache, [0, 1])
+    states = [state]
+    for token in (5, 6, 7, 8):
+        words = torch.tensor([token, token], device=model.device)
+        states.append(model.language.step(model.embed_text(words), cache)[:1])
+    return model.text_logits(torch.cat(states)).float().cpu()
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"),
+    [("fp32", 1e-4), ("bf16", 0.05), ("fp16", 0.02), ("int8", 0.1), ("int4", 0.4), ("nf4", 0.4)],
+)
+def test_every_precision_is_near_fp32(wide_checkpoint, precision, bound):
+    if precision == "int4" and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("packed int4 needs an Ampere GPU")
+    wanted = logits(wide_checkpoint, "cpu", "fp32")
+    found = logits(wide_checkpoint, "cuda", precision)
+    assert ((found - wanted).norm() / wanted.norm()).item() < bound
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "nf4"])
+def test_a_quantized_checkpoint_gives_the_same_bits(wide_checkpoint, tmp_path, precision):
+    from janus_cli.engine.quantize import quantize_checkpoint
+
+    folder, device = tmp_path / "quantized", torch.device("cuda")
+    for _ in quantize_checkpoint(wide_checkpoint, folder, precision, device=device):
+        pass
+    on_load = logits(wide_checkpoint, "cuda", precision)
+    assert torch.equal(logits(folder, "cuda", "auto"), on_load)

@@ -140,8 +140,23 @@ def test_a_pulled_model_answers_without_a_network(hub, janus_pull, janus, tiny_c
     assert_pulled(janus_pull(), files)
     Image.new("RGB", (8, 6), "red").save("a.png")
     args = ("ask", "a.png", "what?", "--max-tokens", "3", "--device", "cpu", "--model", NAME)
-    ended = janus(*args, env=OFFLINE | UNREACHABLE)
-    assert (ended.code, ended.err) == (0, "") and ended.out.strip()
+    ended = janus(*args, "--json", env=OFFLINE | UNREACHABLE)
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)["model"] == REPO.partition("/")[2]
+
+
+def test_a_pulled_model_is_listed_and_can_be_removed(hub, janus_pull, janus, tiny_checkpoint):
+    files = {file.name: file.read_bytes() for file in Path(tiny_checkpoint).iterdir()}
+    hub.add(REPO, files)
+    snapshot = assert_pulled(janus_pull(), files)
+    records = map(json.loads, janus("models", "--json", env=OFFLINE).out.splitlines())
+    record = {record["name"]: record for record in records}[NAME]
+    assert record["path"] == str(snapshot) and record["fits"]
+    assert record["disk_bytes"] == sum(map(len, files.values()))
+    removed = janus("rm", NAME, "--yes", env=OFFLINE)
+    assert removed.code == 0 and f"removed {NAME}" in removed.err
+    assert not snapshot.exists() and not snapshot.parent.parent.exists()
+    assert f"fetch it: janus pull {NAME}" in janus("ask", "a", "b", "-m", NAME, env=OFFLINE).err
 
 
 def test_only_what_is_needed_is_pulled_and_only_once(hub, janus_pull):
