@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__, weights
 from .catalog import choose_largest
-from .errors import ModelError
+from .errors import ModelError, size_in_words
 from .schema import Finding
 
 PACKAGES = (
@@ -44,7 +44,6 @@ def versions() -> Iterator[Finding]:
 def machine() -> Iterator[Finding]:
     import torch
 
-    from .engine.auto import gigabytes
     from .engine.machine import free_memory
     from .engine.precision import multiplies_bf16
 
@@ -53,12 +52,12 @@ def machine() -> Iterator[Finding]:
     products = "with" if multiplies_bf16() else "without"
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads"
     yield Finding("machine", "processor", f"{capability}, {products} products in bf16, {threads}")
-    free = gigabytes(free_memory(torch.device("cpu")))
+    free = size_in_words(free_memory(torch.device("cpu")))
     yield Finding("machine", "memory", f"{free} free")
     for number in range(torch.cuda.device_count()):
         device = torch.device("cuda", number)
         name = torch.cuda.get_device_name(device)
-        free = gigabytes(free_memory(device))
+        free = size_in_words(free_memory(device))
         yield Finding(
             "machine", f"cuda:{number}", f"{name}, {free} free, CUDA {torch.version.cuda}"
         )
@@ -73,7 +72,6 @@ def machine() -> Iterator[Finding]:
 
 
 def chosen_model(model: str | None, device_name: str) -> Iterator[Finding]:
-    from .engine.auto import gigabytes
     from .engine.describe import check_tokenizer, describe
     from .engine.machine import choose_device
 
@@ -90,7 +88,7 @@ def chosen_model(model: str | None, device_name: str) -> Iterator[Finding]:
         yield Finding("model", "numbers", f"{found.fit.numbers:,}")
         reasons = "".join(f"; {note}" for note in found.fit.notes)
         yield Finding("model", "auto takes", f"{found.fit.precision} on {device}{reasons}")
-        needs = f"{gigabytes(found.fit.needs)} of {gigabytes(found.fit.free)} that are free"
+        needs = f"{size_in_words(found.fit.needs)} of {size_in_words(found.fit.free)} that are free"
         yield Finding("model", "memory", needs, wrong=not found.fit.fits)
         for line in check_tokenizer(path):
             bad = "MISSING" in line or "changed" in line

@@ -36,3 +36,15 @@ class InputError(JanusError):
 
 class OutputError(JanusError):
     exit_code = ExitCode.OUTPUT
+
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def size_in_words(size: float) -> str:
+    """A number of bytes as messages write it: 14.8 GB."""
+    for unit in UNITS:
+        if size < 1000 or unit == UNITS[-1]:
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__, cache, download, terminal, trouble, weights
 from .download import File, Source
-from .errors import ModelError, OutputError, UsageError
+from .errors import ModelError, OutputError, UsageError, size_in_words
 from .terminal import ProgressLine
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ FILE_NAME = re.compile(r"\w[\w.-]*\.(json|jinja|safetensors|bin)")  # in no fold
 REVISION = re.compile(r"(?!.*\.\.)[^/\\:\s][^\\:\s]*")  # becomes a path in the cache
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 JANUSFLOW = "deepseek-ai/janusflow-1.3b"
-UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 @dataclass(frozen=True)
@@ -186,17 +185,9 @@ def _check_room(source: Source, to_come: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < to_come:
         raise OutputError(
-            f"{source.repo}: {_readable(to_come)} are still to come, and {folder} has "
-            f"{_readable(free)} free; make room, or point HF_HUB_CACHE elsewhere"
+            f"{source.repo}: {size_in_words(to_come)} are still to come, and {folder} has "
+            f"{size_in_words(free)} free; make room, or point HF_HUB_CACHE elsewhere"
         )
-
-
-def _readable(size: float) -> str:
-    for unit in UNITS:
-        if size < 1000 or unit == UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
 
 
 def _remember(source: Source, revision: str | None) -> None:

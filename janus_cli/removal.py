@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import weights
-from .errors import ModelError, OutputError
-from .reports import size
+from .errors import ModelError, OutputError, size_in_words
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def plan_removal(name: str) -> Removal:
     folder = weights.find_model(name)
     if folder.parent == weights.shelf():
         held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return Removal(folder, size(held), lambda: _remove_folder(folder))
+        return Removal(folder, size_in_words(held), lambda: _remove_folder(folder))
     return _plan_cache_removal(str(weights.repository(name)))
 
 
@@ -63,4 +62,6 @@ def _plan_cache_removal(repository: str) -> Removal:
     repos = [repo for repo in found.repos if repo.repo_id == repository]
     revisions = [revision.commit_hash for repo in repos for revision in repo.revisions]
     strategy = found.delete_revisions(*revisions)
-    return Removal(repos[0].repo_path, size(strategy.expected_freed_size), strategy.execute)
+    return Removal(
+        repos[0].repo_path, size_in_words(strategy.expected_freed_size), strategy.execute
+    )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from . import terminal
 from .catalog import Entry
+from .errors import size_in_words
 from .schema import Finding
 
 HEADINGS = (
@@ -54,7 +55,7 @@ def write_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     if entry.error is not None:
-        cells = (entry.name, "?", "?", "?", "?", size(entry.disk_bytes), "?", "?", "no")
+        cells = (entry.name, "?", "?", "?", "?", size_in_words(entry.disk_bytes), "?", "?", "no")
     else:
         cells = (
             entry.name,
@@ -62,17 +63,12 @@ def _row(entry: Entry) -> tuple[str, ...]:
             numbers(entry.numbers or 0),
             str(entry.layout),
             str(entry.precision),
-            size(entry.disk_bytes),
+            size_in_words(entry.disk_bytes),
             str(entry.runs_at),
-            size(entry.memory_bytes or 0),
+            size_in_words(entry.memory_bytes or 0),
             "yes" if entry.fits else "no",
         )
     return tuple(terminal.one_line(cell) for cell in cells)
-
-
-def size(count: int) -> str:
-    """Bytes in words."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def numbers(count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, size_in_words
 from .checkpoint import Checkpoint
 from .machine import free_memory
 from .precision import (
@@ -63,12 +63,12 @@ def choose_automatically(
 
 def best_that_fits(names: Sequence[str], needs: Callable[[str], int], free: int) -> tuple[str, str]:
     """The first of the precisions whose bytes are free, else the last; and why not the first."""
-    there = f"{gigabytes(free)} are free"
+    there = f"{size_in_words(free)} are free"
     for name in names:
         if needs(name) <= free:
-            first = f"{name}, since {names[0]} needs {gigabytes(needs(names[0]))} and {there}"
+            first = f"{name}, since {names[0]} needs {size_in_words(needs(names[0]))} and {there}"
             return name, "" if name == names[0] else first
-    return names[-1], f"{names[-1]} needs about {gigabytes(needs(names[-1]))}, but only {there}"
+    return names[-1], f"{names[-1]} needs about {size_in_words(needs(names[-1]))}, but only {there}"
 
 
 def candidates(device: torch.device) -> tuple[str, ...]:
@@ -78,7 +78,3 @@ def candidates(device: torch.device) -> tuple[str, ...]:
     if device.type == "mps":
         return ("bf16",)
     return ("bf16", "int8", "nf4" if multiplies_bf16() else "int4")
-
-
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, size_in_words
 from ..schema import Progress
-from .auto import gigabytes
 from .checkpoint import FORMAT, Checkpoint, open_checkpoint
 from .family import tell_family
 from .int4 import machine_packing
@@ -95,7 +94,7 @@ def make_aside(folder: Path, size: int) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder.parent).free
         if free < size:
-            needs = f"needs {gigabytes(size)}, but {gigabytes(free)} are free on its disk"
+            needs = f"needs {size_in_words(size)}, but {size_in_words(free)} are free on its disk"
             raise OutputError(f"{folder}: {needs}; make room, or choose another place with -o")
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         aside.chmod(0o755)
