@@ -29,6 +29,14 @@ def tiny_checkpoint_path(tmp_path_factory):
     return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module")
+def wide_checkpoint(tmp_path_factory):
+    """Wide enough for every kind of quantization."""
+    from tests.checkpoints import save_tiny_checkpoint
+
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("wide"), width=192)
+
+
 def test_greedy_text(engines):
     pixels = torch.linspace(-1, 1, 3 * IMAGE_SIZE**2).view(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     ids = engines[0].writer.conversation(1, [], "how many penguins are there?")
@@ -45,9 +53,9 @@ def test_greedy_pictures(engines):
     assert (painted[0] - painted[1]).abs().max() <= 1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_picture_does_not_depend_on_its_neighbours(tiny_checkpoint_path, precision):
-    engine = open_engine(tiny_checkpoint_path, ModelChoice(device="cuda", precision=precision))
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8", "int4", "nf4"])
+def test_a_picture_does_not_depend_on_its_neighbours(wide_checkpoint, precision):
+    engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision=precision))
     ids = engine.writer.drawing("a red circle")
     other = engine.writer.unconditional(ids)
     together = torch.stack(list(engine.draw(ids, other, [7, 8, 9, 10], Sampling())), dim=1)
@@ -57,14 +65,6 @@ def test_a_picture_does_not_depend_on_its_neighbours(tiny_checkpoint_path, preci
 
 
 # Precisions. The plain layers are held to fp32 on the CPU; bounds as in test_precision.py.
-
-
-@pytest.fixture(scope="module")
-def wide_checkpoint(tmp_path_factory):
-    """Wide enough for every kind of quantization."""
-    from tests.checkpoints import save_tiny_checkpoint
-
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("wide"), width=192)
 
 
 @torch.inference_mode()

@@ -1,18 +1,19 @@
-"""Weights in 8 bits, a scale for each output: torch's packed product, on CUDA bitsandbytes'.
+"""Weights in 8 bits, a scale for each output: torch's packed product.
 
-The numbers are those of LLM.int8() (arXiv 2208.07339), symmetric about zero, so that one file
-serves both products.
+The numbers are those of bitsandbytes' LLM.int8() (arXiv 2208.07339), symmetric about zero; its
+product is not, on a GPU either: it looks for outliers in all rows together, so that a picture would
+depend on those beside it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .bits import library
 from .linear import FEW_ROWS, Quantized, multiply_in_parts
 
 LARGEST = 127
@@ -26,6 +27,7 @@ class Int8Linear(Quantized):
     outputs: ClassVar = {"codes": 0, "scales": 0}
     codes: Tensor
     scales: Tensor
+    packed_product: bool
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs)
@@ -40,14 +42,11 @@ class Int8Linear(Quantized):
         return {"codes": codes.to(torch.int8), "scales": scales}
 
     def settle(self) -> None:
-        if self.codes.is_cuda:
-            self.state = cuda_state(self.codes, self.scales)
+        self.packed_product = self.codes.device.type == "cpu" or has_product(self.codes.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:
-            return library().matmul(x.half(), self.codes, state=self.state).to(x.dtype)
-        if x.shape[:-1].numel() <= FEW_ROWS:
-            rows = x.flatten(0, -2).bfloat16()  # in fp32 the packed product is ten times slower
+        if self.packed_product and x.shape[:-1].numel() <= FEW_ROWS:
+            rows = x.flatten(0, -2).bfloat16()  # in fp32 a CPU takes ten times as long
             product = torch._weight_int8pack_mm(rows, self.codes, self.scales)
             return product.unflatten(0, x.shape[:-1]).to(x.dtype)
         return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
@@ -57,10 +56,12 @@ class Int8Linear(Quantized):
         return lambda first, last: self.codes[first:last].to(dtype).mul_(scales[first:last])
 
 
-def cuda_state(codes: Tensor, scales: Tensor) -> object:
-    """What bitsandbytes keeps beside a weight; columns with outliers are multiplied in fp16."""
-    state = library().MatmulLtState()
-    state.CB, state.SCB = codes, scales.float() * LARGEST
-    state.has_fp16_weights, state.is_training = False, False
-    state.threshold = 6.0  # the outliers of arXiv 2208.07339
-    return state
+@functools.cache
+def has_product(device: torch.device) -> bool:
+    """Whether this torch has the packed product on a GPU; it came after that of CPUs."""
+    rows = torch.zeros(1, 16, dtype=torch.bfloat16, device=device)
+    try:
+        torch._weight_int8pack_mm(rows, rows.to(torch.int8), rows[0, :1])
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
