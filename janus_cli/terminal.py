@@ -175,6 +175,8 @@ def _new_bar(in_bytes: bool) -> Bar:
     from rich import progress
     from rich.console import Console
 
+    console = Console(stderr=True)
+    console.width -= len("^C") + 1  # which the terminal writes behind the line at an interrupt
     amount = [progress.DownloadColumn(), progress.TimeRemainingColumn()] if in_bytes else []
     return progress.Progress(
         progress.SpinnerColumn(),
@@ -182,7 +184,7 @@ def _new_bar(in_bytes: bool) -> Bar:
         progress.BarColumn(bar_width=None if in_bytes else 40),  # None: what room there is
         progress.TaskProgressColumn(),
         *amount,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
