@@ -26,9 +26,7 @@ def open_engine(path, choice, *, vision, drawing):
         kind = getattr(errors, name, None) or getattr(__builtins__, name)
         raise kind(f"{name} [red]\nof\x1b[31m")
     wait_at("FAKE_LOAD_GATE")
-    return types.SimpleNamespace(
-        name=Path(path).name, vision=vision, drawing=drawing, notes=()
-    )
+    return types.SimpleNamespace(name=Path(path).name, vision=vision, drawing=drawing, notes=())
 
 
 def wait_at(name):
