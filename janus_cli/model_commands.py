@@ -32,8 +32,8 @@ def pull(model: flags.ModelToPull, revision: flags.Revision = None) -> int:
 def models(device: flags.Device = "auto", json: flags.Json = False) -> int:
     """List the installed models, and whether they fit.
 
-    Those that were pulled, quantized or put into the weights folder, and the embedded one. SIZE is
-    on disk; RUNS AT is the precision that fits, and MEMORY what running the model at it takes.
+    Those that were pulled, quantized or put into the weights folder, and the embedded one. RUNS
+    AT is the precision that fits, and MEMORY what running the model at it takes.
     """
     from .catalog import entries
     from .reports import write_entries

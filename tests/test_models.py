@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from janus_cli import catalog, weights
 from janus_cli.engine import auto, describe
@@ -55,11 +56,15 @@ def test_every_layout_and_what_is_broken_are_listed(janus, shelf, checkpoints):
     shutil.copytree(large, shelf / "large")
     (shelf / "broken").mkdir()
     (shelf / "broken" / "config.json").write_text('{"model_type": "janus"}')
+    shutil.copytree(small, shelf / "wordless")
+    tensors = load_file(shelf / "wordless" / "model.safetensors")
+    del tensors["model.language_model.embed_tokens.weight"]
+    save_file(tensors, shelf / "wordless" / "model.safetensors")
     (shelf / ".half-a-model").mkdir()
     (shelf / ".half-a-model" / "config.json").write_text("{}")
     assert janus("quantize", "large", "--precision", "int4").code == 0
     records = listed(janus)
-    assert list(records) == ["embedded", "broken", "large", "large-int4", "small"]
+    assert list(records) == ["embedded", "broken", "large", "large-int4", "small", "wordless"]
     assert (records["large"]["layout"], records["small"]["layout"]) == ("authors'", "transformers")
     four = records["large-int4"]
     assert (four["layout"], four["precision"], four["runs_at"]) == ("janus_cli", "int4", "int4")
@@ -67,6 +72,7 @@ def test_every_layout_and_what_is_broken_are_listed(janus, shelf, checkpoints):
     assert four["disk_bytes"] < records["large"]["disk_bytes"]
     assert "holds no .safetensors" in records["broken"]["error"]
     assert not records["broken"]["fits"]
+    assert "lacks tensor model.language_model.embed_tokens" in records["wordless"]["error"]
     table = janus("models").out.splitlines()
     assert table[0].split()[:2] == ["NAME", "FAMILY"]
     assert table[1].split()[0] == "embedded" and table[2].strip() == str(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import ModelError
 from .auto import choose_precision
 from .checkpoint import Checkpoint, open_checkpoint
 from .family import tell_family
@@ -98,6 +99,8 @@ def fit(checkpoint: Checkpoint, device: torch.device) -> Fit:
 def stored_dtype(checkpoint: Checkpoint) -> str:
     """What the words' embedding is stored in: fp32, bf16 or fp16."""
     name = checkpoint.published("language.embed.weight")[0]
+    if name not in checkpoint.tensors:
+        raise ModelError(f"{checkpoint.path}: the checkpoint lacks tensor {name}")
     dtype = checkpoint.tensors[name].read().dtype
     short = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     return short.get(dtype, str(dtype).removeprefix("torch."))
