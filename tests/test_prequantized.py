@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.nf4 import NF4Linear
@@ -76,4 +77,17 @@ def test_another_quantizer_is_refused(plain, tmp_path):
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="quantized by 'gptq'; only bitsandbytes is read"):
+        open_engine(folder, ModelChoice(device="cpu"))
+
+
+def test_a_damaged_record_of_quantization_is_named(quantized, tmp_path):
+    way, _, original = quantized
+    if way != "nf4":
+        pytest.skip("one kind of record is enough")
+    folder = shutil.copytree(original, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    record = next(name for name in tensors if "quant_state" in name)
+    tensors[record] = tensors[record].flip(0)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="its quantized tensors are damaged"):
         open_engine(folder, ModelChoice(device="cpu"))

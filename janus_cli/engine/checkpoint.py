@@ -107,7 +107,10 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     precision = None
     if "quantization_config" in raw:
         precision = prequantized.precision(raw["quantization_config"], path)
-        tensors = prequantized.widened(tensors)
+        try:
+            tensors = prequantized.widened(tensors)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ModelError(f"{path}: its quantized tensors are damaged ({error!r})") from error
     tied = raw.get("tie_word_embeddings", True)
     return Checkpoint(path, TRANSFORMERS, config, tensors, precision=precision, tied=tied)
 
