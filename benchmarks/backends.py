@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from start import PENGUINS, machine
 
-from janus_cli.engine.decode import Sampling
+from janus_cli.engine.batch import Prompt
+from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.load import Engine, open_engine
 from janus_cli.schema import ModelChoice
 from janus_cli.weights import find_model
@@ -30,14 +31,14 @@ def ask(engine: Engine, question: str, tokens: int) -> None:
     with Image.open(PENGUINS) as image:
         pixels = engine.preprocessing.fit(image.convert("RGB"))[None]
     ids = engine.writer.conversation(1, [], question)
-    for _ in engine.write(ids, pixels, max_tokens=tokens):
+    for _ in engine.write([Prompt(ids, pixels)], max_tokens=tokens):
         pass
 
 
 def draw(engine: Engine) -> None:
     ids = engine.writer.drawing(PROMPT)
-    unconditional = engine.writer.unconditional(ids)
-    columns = engine.draw(ids, unconditional, [0], Sampling(temperature=0))
+    drawing = Drawing(ids, engine.writer.unconditional(ids), seed=0)
+    columns = engine.draw([drawing], Sampling(temperature=0))
     engine.paint(torch.stack(list(columns), dim=1))
 
 

@@ -23,7 +23,7 @@ def converse(
     history: tuple[Turn, ...] = ()
     question = first or read_question()
     while question is not None:
-        request = replace(draft, question=question, history=history)
+        request = replace(draft, questions=(question,), history=history)
         try:
             with terminal.ProgressLine("thinking") as progress:
                 outcome = write_answers(answer(request), request, progress, as_json=as_json)

@@ -53,6 +53,16 @@ Detail = Annotated[
         metavar="|".join(DETAILS), help="How much to say.", autocompletion=_one_of(DETAILS)
     ),
 ]
+Questions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--question",
+        "-q",
+        metavar="TEXT",
+        help="A question; give it several times to ask several about each picture.",
+        show_default=False,
+    ),
+]
 Together = Annotated[
     bool,
     typer.Option("--together", help="Ask once about all pictures, instead of once about each."),

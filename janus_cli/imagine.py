@@ -9,62 +9,61 @@ from typing import TYPE_CHECKING
 from .schema import Event, ImagineRequest, Picture, Progress
 
 if TYPE_CHECKING:
+    from .engine.decode import Drawing
     from .engine.load import Engine
-
-TOGETHER = 8  # pictures drawn at once, where memory allows
 
 
 def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
-    """Draw `count` pictures of every prompt, in the order of prompts and seeds."""
-    drawings = [prepare(prompt, request, engine) for prompt in request.prompts]
-    together = min(TOGETHER, engine.most_pictures())
-    for index, (ids, other) in enumerate(drawings):
-        for first in range(0, request.count, together):
-            last = min(first + together, request.count)
-            seeds = range(request.seed + first, request.seed + last)
-            label = counted(index * request.count + first, len(seeds), request)
-            yield from draw(index, ids, other, seeds, label, request, engine)
+    """Draw `count` pictures of every prompt, in the order of prompts and seeds.
+
+    As many at once as memory allows, whatever their prompts.
+    """
+    drawings = [
+        (index, drawing)
+        for index, prompt in enumerate(request.prompts)
+        for drawing in prepare(prompt, request, engine)
+    ]
+    together = engine.most_pictures()
+    for first in range(0, len(drawings), together):
+        yield from draw(drawings[first : first + together], first, request, engine)
 
 
-def prepare(
-    prompt: str, request: ImagineRequest, engine: Engine
-) -> tuple[Sequence[int], Sequence[int]]:
-    """Ids of a prompt and of what guidance moves away from; too long a prompt fails here."""
-    ids = engine.writer.drawing(prompt, engine.image_tokens)
-    if request.negative is None:
-        return ids, engine.writer.unconditional(ids)
-    return ids, engine.writer.drawing(request.negative, engine.image_tokens, flag="--negative")
+def prepare(prompt: str, request: ImagineRequest, engine: Engine) -> list[Drawing]:
+    """The pictures of one prompt; too long a prompt fails here."""
+    from .engine.decode import Drawing
+
+    writer = engine.writer
+    ids = writer.drawing(prompt, engine.image_tokens)
+    other = writer.unconditional(ids)
+    if request.negative is not None:
+        other = writer.drawing(request.negative, engine.image_tokens, flag="--negative")
+    return [Drawing(ids, other, request.seed + i) for i in range(request.count)]
 
 
 def draw(
-    index: int,
-    ids: Sequence[int],
-    other: Sequence[int],
-    seeds: Sequence[int],
-    label: str,
-    request: ImagineRequest,
-    engine: Engine,
+    drawings: Sequence[tuple[int, Drawing]], first: int, request: ImagineRequest, engine: Engine
 ) -> Iterator[Event]:
-    """Pictures of one prompt, one for each seed, drawn together."""
+    """Draw pictures together, each with the number of its prompt; `first` were drawn before."""
     import torch
 
     from .engine.decode import Sampling
 
     sampling = Sampling(request.guidance, request.temperature, request.top_k, request.top_p)
+    label = counted(first, len(drawings), request)
     started = time.perf_counter()
     yield Progress(label, 0, engine.image_tokens)
     columns = []
-    for codes in engine.draw(ids, other, seeds, sampling):
+    for codes in engine.draw([drawing for _, drawing in drawings], sampling):
         columns.append(codes)
         yield Progress(label, len(columns), engine.image_tokens)
     pictures = engine.paint(torch.stack(columns, dim=1))  # (pictures, H, W, 3)
-    seconds = (time.perf_counter() - started) / len(seeds)
-    for seed, pixels in zip(seeds, pictures, strict=True):
+    seconds = (time.perf_counter() - started) / len(drawings)
+    for (index, drawing), pixels in zip(drawings, pictures, strict=True):
         height, width, _ = pixels.shape
         yield Picture(
             index=index,
             prompt=request.prompts[index],
-            seed=seed,
+            seed=drawing.seed,
             width=width,
             height=height,
             pixels=pixels.numpy().tobytes(),

@@ -40,13 +40,16 @@ class Outcome:
 
 
 class AnswerText:
-    """Answers as text. Of several, every line carries its input, as grep's lines do."""
+    """Answers as text. Of several, every line carries its input and its question, as grep's lines
+    carry their file."""
 
     def __init__(self, request: UnderstandRequest) -> None:
         several = len(request.images) > 1 and not request.together
-        self._prefixes = [
-            f"{terminal.one_line(name)}: " if several else "" for name in request.images
-        ]
+        names = [f"{terminal.one_line(name)}: " for name in request.images] if several else [""]
+        questions = [""]
+        if len(request.questions) > 1:
+            questions = [_introduced(question) for question in request.questions]
+        self._prefixes = [name + question for name in names for question in questions]
         self.streams = terminal.is_terminal(sys.stdout)
         self._shown = ""
         self._within_line = False
@@ -76,6 +79,12 @@ class AnswerText:
             parts.append(line if self._within_line else self._prefixes[index] + line)
             self._within_line = not line.endswith("\n")
         terminal.write("".join(parts))
+
+
+def _introduced(question: str) -> str:
+    """A question before its answer."""
+    question = terminal.one_line(question.strip())
+    return f"{question} " if question.endswith(("?", ":", ".", "!")) else f"{question}: "
 
 
 def write_answers(
@@ -179,7 +188,7 @@ def _sum_up(outcome: Outcome, as_json: bool) -> None:
 def _answer_record(answer: Answer, request: UnderstandRequest) -> dict[str, Any]:
     return {
         "input": answer.input,
-        "question": request.question,
+        "question": answer.question,
         "text": answer.text,
         "model": answer.model,
         "precision": answer.precision,

@@ -45,7 +45,7 @@ def describe(
         raise UsageError(f"--detail: {detail!r} is unknown; choose from {', '.join(DETAILS)}")
     request = UnderstandRequest(
         images=_images(images),
-        question=DESCRIBE_QUESTIONS[detail],
+        questions=(DESCRIBE_QUESTIONS[detail],),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=_answer_seed(seed, temperature),
@@ -55,7 +55,8 @@ def describe(
 
 def ask(
     images: flags.ImagesToAsk = None,
-    question: flags.Question = None,
+    last: flags.Question = None,
+    questions: flags.Questions = None,
     together: flags.Together = False,
     chat: flags.Chat = False,
     max_tokens: flags.MaxTokens = 512,
@@ -70,13 +71,14 @@ def ask(
 ) -> int:
     """Ask a question about each picture.
 
-    An IMAGE is a file, or - for standard input; the last argument is the question. --together asks
-    once about all pictures, in their order. --chat goes on with your next questions, and remembers.
+    An IMAGE is a file, or - for standard input; the last argument is the question, unless -q asks.
+    Several questions about one picture take little longer than one. --together asks once about all
+    pictures, in their order. --chat goes on with your next questions, and remembers.
     """
-    names, question = _told_apart(images or [], question, chat)
+    names, asked = _told_apart(images or [], last, questions or [], chat)
     request = UnderstandRequest(
         images=_images(names),
-        question="?" if question is None else question,  # --chat asks for it later
+        questions=asked or ("?",),  # --chat asks for it later
         together=together or (chat and len(names) > 1),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -84,7 +86,7 @@ def ask(
     )
     choice = ModelChoice(model, device, precision, backend, family)
     if chat:
-        return _converse(request, question, choice, json)
+        return _converse(request, asked[0] if asked else None, choice, json)
     return _understand(request, choice, json)
 
 
@@ -109,7 +111,7 @@ def ocr(
 
     request = UnderstandRequest(
         images=_images(images),
-        question=OCR_QUESTION,
+        questions=(OCR_QUESTION,),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=_answer_seed(seed, temperature),
@@ -232,15 +234,22 @@ def _find(choice: ModelChoice) -> Path:
     return weights.find_model(name)
 
 
-def _told_apart(images: list[str], last: str | None, chat: bool) -> tuple[list[str], str | None]:
-    """The pictures and the question: the last argument, unless a conversation leaves it out."""
+def _told_apart(
+    images: list[str], last: str | None, questions: list[str], chat: bool
+) -> tuple[list[str], tuple[str, ...]]:
+    """The pictures and the questions: the last argument is one, unless the others are given with
+    -q or a conversation leaves it out."""
     if last is None:
         raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
+    if questions:
+        if chat:
+            raise UsageError("-q: --chat reads its questions one by one; leave one of them")
+        return [*images, last], tuple(questions)
     names_a_picture = os.path.isfile(last) and last.lower().endswith(IMAGE_ENDINGS)
     if images and not names_a_picture:
-        return images, last
+        return images, (last,)
     if chat:
-        return [*images, last], None
+        return [*images, last], ()
     raise UsageError(f'QUESTION: no question; write janus ask {last} "what is this?"')
 
 

@@ -53,7 +53,8 @@ class UnderstandRequest:
     """Pictures to text: describe, ask and ocr are this request with different questions."""
 
     images: tuple[str, ...]
-    question: str
+    questions: tuple[str, ...]
+    """Each is asked about every picture, on its own."""
     together: bool = False
     """All images in one conversation, instead of one conversation for each."""
     history: tuple[Turn, ...] = ()
@@ -65,8 +66,10 @@ class UnderstandRequest:
 
     def __post_init__(self) -> None:
         require("IMAGE", bool(self.images), "name at least one picture, or - for standard input")
-        require("QUESTION", bool(self.question.strip()), "write a question after the pictures")
-        require_unicode("QUESTION", self.question)
+        require("QUESTION", bool(self.questions), "write a question after the pictures")
+        for question in self.questions:
+            require("QUESTION", bool(question.strip()), "is empty: write what you want to know")
+            require_unicode("QUESTION", question)
         require("--max-tokens", self.max_tokens >= 1, "must be at least 1")
         require("--temperature", 0 <= self.temperature < inf, "must be 0 (greedy) or more")
         require("--seed", 0 <= self.seed <= MAX_SEED, f"must lie in 0..{MAX_SEED}")
@@ -105,7 +108,7 @@ class ImagineRequest:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the answer to input number `index`, as soon as it is known."""
+    """A piece of answer number `index`, as soon as it is known."""
 
     index: int
     text: str
@@ -113,11 +116,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Answer:
-    """The whole answer to input number `index`."""
+    """Answer number `index`: all questions about the first picture, then about the second."""
 
     index: int
     input: str
     """The path as the user wrote it; paths of a `together` request are joined by a newline."""
+    question: str
     text: str
     model: str
     precision: str
@@ -149,7 +153,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """Input number `index` could not be done; the others go on."""
+    """An input could not be done; the others go on. `index` is that of its first answer."""
 
     index: int
     input: str

@@ -1,4 +1,4 @@
-"""Describe, ask and ocr: one path from pictures and a question to text.
+"""Describe, ask and ocr: one path from pictures and questions to text.
 
 Importing this module is cheap; the engine comes in as an argument.
 """
@@ -6,7 +6,9 @@ Importing this module is cheap; the engine comes in as an argument.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .errors import InputError
@@ -14,6 +16,7 @@ from .images import read_image
 from .schema import Answer, Event, Failure, Piece, Progress, UnderstandRequest
 
 if TYPE_CHECKING:
+    from .engine.batch import Prompt
     from .engine.load import Engine
 
 DESCRIBE_QUESTIONS = {
@@ -24,56 +27,126 @@ DESCRIBE_QUESTIONS = {
 OCR_QUESTION = "Read the text in the image. Answer with the text alone."
 
 
+@dataclass
+class Conversation:
+    """One question about one picture, or about pictures that belong together, being answered."""
+
+    index: int
+    input: str
+    question: str
+    prompt_tokens: int
+    started: float = field(default_factory=time.perf_counter)
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    """What the tokens say, up to the last whole character."""
+    shown: int = 0
+    """How much of the text has been handed out in pieces."""
+    done: bool = False
+
+
 def run(request: UnderstandRequest, engine: Engine) -> Iterator[Event]:
-    """Answer for each picture, or once for all of a `together` request, in the order given.
+    """Answer every question about each picture, or about all of a `together` request.
 
-    A picture that cannot be read is a Failure, and the others go on; pictures that belong together
-    fail together.
+    The engine works at several at once; their events come one after the other, in the order of the
+    pictures and of the questions about each. A picture that cannot be read is a Failure, and the
+    others go on; pictures that belong together fail together.
     """
-    conversations = [request.images] if request.together else [(i,) for i in request.images]
-    for index, sources in enumerate(conversations):
-        if len(conversations) > 1:
-            yield Progress("pictures", index, len(conversations))
-        try:
-            yield from converse(index, sources, request, engine)
-        except InputError as error:
-            yield Failure(index, "\n".join(sources), str(error), type(error).__name__)
-
-
-def converse(
-    index: int, sources: Sequence[str], request: UnderstandRequest, engine: Engine
-) -> Iterator[Event]:
-    """The pieces of one answer, then the whole of it."""
-    import torch
-
-    started = time.perf_counter()
-    pictures = [read_image(source) for source in sources]
-    pixels = torch.stack([engine.preprocessing.fit(picture) for picture in pictures])
-    ids = engine.writer.conversation(len(pictures), request.history, request.question)
-    tokens: list[int] = []
-    shown = ""
+    asked = Asked(request, engine)
     written = engine.write(
-        ids,
-        pixels,
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        seed=request.seed,
+        asked.prompts(), max_tokens=request.max_tokens, temperature=request.temperature
     )
-    for token in written:
-        tokens.append(token)
-        text = engine.writer.decode(tokens).lstrip()
-        if text.startswith(shown) and not text.endswith("\ufffd"):  # half of a character
-            if len(text) > len(shown):
-                yield Piece(index, text[len(shown) :])
-            shown = text
-    text = engine.writer.decode(tokens).strip()
-    yield Answer(
-        index=index,
-        input="\n".join(sources),
-        text=text,
+    for number, token in written:
+        conversation = asked.conversations[number]
+        listen(conversation, token, engine)
+        yield from asked.events()
+        if len(asked.groups) > 1 and (token is None or len(conversation.tokens) == 1):
+            yield Progress("pictures", asked.answered // len(request.questions), len(asked.groups))
+    yield from asked.events()  # the failures at the end
+
+
+class Asked:
+    """The conversations of a request: those under way, and those whose turn to be told has come."""
+
+    def __init__(self, request: UnderstandRequest, engine: Engine) -> None:
+        self.request = request
+        self.engine = engine
+        self.groups = [request.images] if request.together else [(i,) for i in request.images]
+        self.conversations: list[Conversation] = []
+        """In the order of the prompts."""
+        self.untold: deque[Conversation | Failure] = deque()
+        self.answered = 0
+
+    def prompts(self) -> Iterator[Prompt]:
+        """A prompt for each conversation; pictures are read when the engine asks for them."""
+        for number, sources in enumerate(self.groups):
+            try:
+                yield from self.about(number * len(self.request.questions), sources)
+            except InputError as error:
+                self.untold.append(
+                    Failure(
+                        number * len(self.request.questions),
+                        "\n".join(sources),
+                        str(error),
+                        type(error).__name__,
+                    )
+                )
+
+    def about(self, first: int, sources: Sequence[str]) -> Iterator[Prompt]:
+        """Prompts of all questions about pictures that belong together."""
+        import torch
+
+        from .engine.batch import Prompt
+
+        engine, request = self.engine, self.request
+        pictures = [read_image(source) for source in sources]
+        pixels = torch.stack([engine.preprocessing.fit(picture) for picture in pictures])
+        for index, question in enumerate(request.questions, start=first):
+            ids = engine.writer.conversation(len(pictures), request.history, question)
+            conversation = Conversation(index, "\n".join(sources), question, len(ids))
+            self.conversations.append(conversation)
+            self.untold.append(conversation)
+            yield Prompt(ids, pixels, request.seed)
+
+    def events(self) -> Iterator[Event]:
+        """What can be told now: of the first untold conversation, and of those after it once it is
+        done."""
+        while self.untold:
+            first = self.untold[0]
+            if isinstance(first, Failure):
+                yield first
+            elif first.done:
+                self.answered += 1
+                yield answer(first, self.engine)
+            else:
+                if first.shown < len(first.text):
+                    yield Piece(first.index, first.text[first.shown :])
+                    first.shown = len(first.text)
+                return
+            self.untold.popleft()
+
+
+def listen(conversation: Conversation, token: int | None, engine: Engine) -> None:
+    """Take in the next token of an answer, or its end."""
+    if token is None:
+        conversation.text = engine.writer.decode(conversation.tokens).strip()
+        conversation.done = True
+        return
+    conversation.tokens.append(token)
+    text = engine.writer.decode(conversation.tokens).lstrip()
+    half_of_a_character = text.endswith("\ufffd")
+    if text.startswith(conversation.text) and not half_of_a_character:
+        conversation.text = text
+
+
+def answer(conversation: Conversation, engine: Engine) -> Answer:
+    return Answer(
+        index=conversation.index,
+        input=conversation.input,
+        question=conversation.question,
+        text=conversation.text,
         model=engine.name,
         precision=engine.precision,
-        tokens=len(tokens),
-        prompt_tokens=len(ids),
-        seconds=time.perf_counter() - started,
+        tokens=len(conversation.tokens),
+        prompt_tokens=conversation.prompt_tokens,
+        seconds=time.perf_counter() - conversation.started,
     )

@@ -55,17 +55,19 @@ def understand(request, engine):
         try:
             sizes = [read_image(image).size for image in group]
         except errors.InputError as error:
-            yield Failure(index, name, str(error), type(error).__name__)
+            nth = index * len(request.questions)
+            yield Failure(nth, name, str(error), type(error).__name__)
             continue
-        said = [request.question, f" {len(request.history)} {len(sizes)}"]
-        pieces = json.loads(os.environ.get("FAKE_ANSWER", "null")) or said
-        for number, piece in enumerate(pieces):
-            if "FAKE_UNSTREAMED" not in os.environ:
-                yield Piece(index, piece)
-            if number == 0:
-                wait_at("FAKE_GATE")
-        text = "".join(pieces)
-        yield Answer(index, name, text, engine.name, "fp32", len(pieces), 7, 0.125)
+        for nth, question in enumerate(request.questions, start=index * len(request.questions)):
+            said = [question, f" {len(request.history)} {len(sizes)}"]
+            pieces = json.loads(os.environ.get("FAKE_ANSWER", "null")) or said
+            for number, piece in enumerate(pieces):
+                if "FAKE_UNSTREAMED" not in os.environ:
+                    yield Piece(nth, piece)
+                if number == 0:
+                    wait_at("FAKE_GATE")
+            text = "".join(pieces)
+            yield Answer(nth, name, question, text, engine.name, "fp32", len(pieces), 7, 0.125)
 
 
 def imagine(request, engine):

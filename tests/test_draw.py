@@ -5,7 +5,7 @@ import torch
 
 from janus_cli import imagine
 from janus_cli.engine import decode
-from janus_cli.engine.decode import Sampling
+from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.tile import LARGEST_TILE, smallest_tile
 from janus_cli.errors import UsageError
@@ -39,7 +39,9 @@ def test_pictures_are_drawn_together_as_far_as_memory_goes(engine, monkeypatch):
 
 
 def test_picture_i_is_drawn_with_seed_plus_i(engine, monkeypatch):
-    monkeypatch.setattr(imagine, "TOGETHER", 3)  # four pictures: a full batch and a lone one
+    monkeypatch.setattr(
+        decode, "PICTURES_ELSEWHERE", 3
+    )  # four pictures: a full batch and a lone one
     together = draw(engine, count=4, seed=7)
     alone = [draw(engine, count=1, seed=seed)[0] for seed in (7, 8, 9, 10)]
     assert [p.seed for p in together] == [7, 8, 9, 10]
@@ -96,7 +98,8 @@ def test_the_unconditional_row_keeps_only_both_ends(engine):
 
 def test_a_step_yields_one_code_for_every_picture(engine):
     ids = engine.writer.drawing("two")
-    columns = list(engine.draw(ids, engine.writer.unconditional(ids), [1, 2, 3], Sampling()))
+    drawings = [Drawing(ids, engine.writer.unconditional(ids), seed) for seed in (1, 2, 3)]
+    columns = list(engine.draw(drawings, Sampling()))
     assert len(columns) == engine.image_tokens
     assert all(column.shape == (3,) for column in columns)
 

@@ -11,6 +11,7 @@ from janus_cli.engine.load import open_engine
 from janus_cli.schema import ModelChoice
 from janus_cli.train.render import render
 from janus_cli.train.scene import Scene, Thing
+from tests.engines import answer
 
 EXAMPLES = weights.find_model("embedded") / "examples"
 SIZE_LIMIT = 20 * 2**20
@@ -77,7 +78,7 @@ def test_transformers_gives_the_same_answers():
     with Image.open(EXAMPLES / "shapes.png") as image:
         pixels = ours.preprocessing.fit(image.convert("RGB"))[None]
     ids = ours.writer.conversation(1, [], "Describe the image in detail.")
-    answers = [list(engine.write(ids, pixels, max_tokens=40)) for engine in (ours, reference)]
+    answers = [answer(engine, ids, pixels, max_tokens=40) for engine in (ours, reference)]
     assert answers[0] == answers[1]
     codes = torch.arange(ours.image_tokens)[None] % ours.model.config.vq.codes
     painted = [engine.paint(codes).int() for engine in (ours, reference)]

@@ -7,6 +7,7 @@ from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.schema import ModelChoice
 from tests.checkpoints import IMAGE_SIZE
+from tests.engines import answer, draw, embed
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,7 +41,7 @@ def wide_checkpoint(tmp_path_factory):
 def test_greedy_text(engines):
     pixels = torch.linspace(-1, 1, 3 * IMAGE_SIZE**2).view(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     ids = engines[0].writer.conversation(1, [], "how many penguins are there?")
-    answers = [list(engine.write(ids, pixels, max_tokens=32)) for engine in engines]
+    answers = [answer(engine, ids, pixels, max_tokens=32) for engine in engines]
     assert answers[0] == answers[1]
 
 
@@ -48,8 +49,8 @@ def test_greedy_pictures(engines):
     ids = engines[0].writer.drawing("a red circle")
     painted = []
     for engine in engines:
-        columns = engine.draw(ids, engine.writer.unconditional(ids), [0], Sampling(temperature=0))
-        painted.append(engine.paint(torch.stack(list(columns), dim=1)).int())
+        codes = draw(engine, ids, sampling=Sampling(temperature=0))
+        painted.append(engine.paint(codes).int())
     assert (painted[0] - painted[1]).abs().max() <= 1
 
 
@@ -57,11 +58,9 @@ def test_greedy_pictures(engines):
 def test_a_picture_does_not_depend_on_its_neighbours(wide_checkpoint, precision):
     engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision=precision))
     ids = engine.writer.drawing("a red circle")
-    other = engine.writer.unconditional(ids)
-    together = torch.stack(list(engine.draw(ids, other, [7, 8, 9, 10], Sampling())), dim=1)
+    together = draw(engine, ids, [7, 8, 9, 10])
     for row, seed in enumerate((7, 8, 9, 10)):
-        alone = torch.stack(list(engine.draw(ids, other, [seed], Sampling())), dim=1)
-        assert torch.equal(alone[0], together[row])
+        assert torch.equal(draw(engine, ids, [seed])[0], together[row])
 
 
 # Precisions. The plain layers are held to fp32 on the CPU; bounds as in test_precision.py.
@@ -75,7 +74,7 @@ def logits(path, device, precision):
     ids = engine.writer.conversation(1, [], "how many penguins are there?")
     model = engine.model
     cache = engine.new_cache(rows=2, capacity=len(ids) + 4)
-    state = model.language.prefill(engine.embed_prompt(ids, pixels), cache, [0, 1])
+    state = model.language.prefill(embed(engine, ids, pixels), cache, [0, 1])
     states = [state]
     for token in (5, 6, 7, 8):
         words = torch.tensor([token, token], device=model.device)

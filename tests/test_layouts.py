@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.prompt import JANUS, JANUS_PRO
 from janus_cli.errors import ModelError
 from janus_cli.schema import ModelChoice
 from tests.checkpoints import IMAGE_SIZE, save_authors_twin, save_tiny_checkpoint, tiny_tokenizer
+from tests.engines import answer, draw
 
 CHOICE = {"device": "cpu", "precision": "fp32"}
 
@@ -44,10 +44,9 @@ def test_the_twins_say_and_draw_the_same(original, twin):
     for path in (original, twin):
         engine = open_engine(path, ModelChoice(**CHOICE, family="janus-pro"))
         ids = engine.writer.conversation(1, [], "how many?")
-        answers.append(list(engine.write(ids, pixels, max_tokens=8)))
+        answers.append(answer(engine, ids, pixels, max_tokens=8))
         ids = engine.writer.drawing("two")
-        columns = engine.draw(ids, engine.writer.unconditional(ids), [3], Sampling())
-        pictures.append(engine.paint(torch.stack(list(columns), dim=1)))
+        pictures.append(engine.paint(draw(engine, ids, [3])))
     assert answers[0] == answers[1]
     assert torch.equal(*pictures)
 

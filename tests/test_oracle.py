@@ -10,6 +10,7 @@ from janus_cli.engine.load import open_engine
 from janus_cli.engine.prompt import END_OF_SENTENCE
 from janus_cli.schema import ModelChoice, Turn
 from tests.checkpoints import IMAGE_SIZE, save_tiny_checkpoint
+from tests.engines import answer, draw, embed
 
 CHOICE = {"device": "cpu", "precision": "fp32"}
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -45,7 +46,7 @@ def test_logits_of_a_conversation(engines):
     tokens, pixels = torch.tensor([ids]), some_pixels()
     with torch.no_grad():
         expected = reference.model(input_ids=tokens, pixel_values=pixels).logits
-        states = ours.model.language(ours.embed_prompt(ids, pixels))
+        states = ours.model.language(embed(ours, ids, pixels))
         torch.testing.assert_close(ours.model.text_logits(states), expected, **CLOSE)
 
 
@@ -76,7 +77,7 @@ def test_rows_of_different_lengths_do_not_see_each_other(engines):
 def test_greedy_text(engines):
     ours, reference = engines
     ids = ours.writer.conversation(2, [], "how many penguins are there?")
-    answers = [list(e.write(ids, some_pixels(2), max_tokens=32)) for e in (ours, reference)]
+    answers = [answer(e, ids, some_pixels(2), max_tokens=32) for e in (ours, reference)]
     assert answers[0] == answers[1]
     assert len(answers[0]) == 32
     assert len(set(answers[0])) > 5
@@ -87,10 +88,7 @@ def test_greedy_guided_codes_over_the_whole_grid(engines, guidance):
     ours, reference = engines
     ids = ours.writer.drawing("a red circle on white")
     sampling = Sampling(guidance=guidance, temperature=0)
-    grids = [
-        torch.stack(list(e.draw(ids, e.writer.unconditional(ids), [0], sampling)), dim=1)
-        for e in (ours, reference)
-    ]
+    grids = [draw(engine, ids, sampling=sampling) for engine in (ours, reference)]
     assert torch.equal(*grids)
     assert grids[0].shape == (1, (IMAGE_SIZE // 16) ** 2)
     assert grids[0].unique().numel() > 3
@@ -99,10 +97,7 @@ def test_greedy_guided_codes_over_the_whole_grid(engines, guidance):
 def test_guidance_changes_the_codes(engines):
     ours, _ = engines
     ids = ours.writer.drawing("a red circle on white")
-    first, second = (
-        torch.stack(list(ours.draw(ids, ours.writer.unconditional(ids), [0], Sampling(g, 0))))
-        for g in (1.0, 5.0)
-    )
+    first, second = (draw(ours, ids, sampling=Sampling(g, 0)) for g in (1.0, 5.0))
     assert not torch.equal(first, second)
 
 
@@ -146,19 +141,19 @@ def test_a_written_checkpoint_reads_back_the_same(engines, tmp_path):
     assert JanusConfig.parse(read_config(tmp_path)) == ours.model.config
     reference = open_engine(tmp_path, ModelChoice(**CHOICE, backend="transformers"))
     ids = ours.writer.conversation(1, [], "two")
-    expected = list(ours.write(ids, some_pixels(), max_tokens=8))
-    assert list(reference.write(ids, some_pixels(), max_tokens=8)) == expected
+    expected = answer(ours, ids, some_pixels(), max_tokens=8)
+    assert answer(reference, ids, some_pixels(), max_tokens=8) == expected
 
 
 def test_the_end_of_the_sentence_ends_the_answer(engines):
     ours, _ = engines
     ids = ours.writer.conversation(1, [], "two")
-    answer = list(ours.write(ids, some_pixels(), max_tokens=6))
+    whole = answer(ours, ids, some_pixels(), max_tokens=6)
     end = ours.writer.end_of_sentence
     assert ours.writer.tokenizer.token_to_id(END_OF_SENTENCE) == end
-    ours.writer.end_of_sentence = answer[3]
+    ours.writer.end_of_sentence = whole[3]
     try:
-        first = answer.index(answer[3])
-        assert list(ours.write(ids, some_pixels(), max_tokens=6)) == answer[:first]
+        first = whole.index(whole[3])
+        assert answer(ours, ids, some_pixels(), max_tokens=6) == whole[:first]
     finally:
         ours.writer.end_of_sentence = end

@@ -19,6 +19,7 @@ from janus_cli.schema import ModelChoice
 from janus_cli.weights import find_model
 from tests.checkpoints import save_tiny_checkpoint
 from tests.conftest import ROOT
+from tests.engines import answer, embed
 
 CPU = torch.device("cpu")
 INPUTS, OUTPUTS = 256, PART + 128  # more outputs than are quantized at once
@@ -156,15 +157,15 @@ def answers(engine):
         if file.stem in ("penguins", "corgi", "hello", "shapes"):
             pixels = engine.preprocessing.fit(read_image(str(file)))[None]
             ids = engine.writer.conversation(1, [], "Describe the image in detail.")
-            yield ids, pixels, list(engine.write(ids, pixels, max_tokens=40))
+            yield ids, pixels, answer(engine, ids, pixels, max_tokens=40)
 
 
 @torch.inference_mode()
 def all_word_logits(engine, given):
     """At every position at which a word of an answer, or its end, was picked."""
     found = []
-    for ids, pixels, answer in given:
-        states = engine.model.language(engine.embed_prompt([*ids, *answer], pixels))
+    for ids, pixels, said in given:
+        states = engine.model.language(embed(engine, [*ids, *said], pixels))
         found.append(engine.model.text_logits(states[0, len(ids) - 1 :]).float())
     return torch.cat(found)
 
@@ -175,7 +176,7 @@ def code_logits(engine):
     model, ids = engine.model, engine.writer.drawing("three red circles on white")
     codes = torch.randint(model.config.vq.codes, (60,), generator=torch.Generator().manual_seed(0))
     cache = engine.new_cache(rows=2, capacity=len(ids) + len(codes))
-    states = [engine.prefill_rows(ids, [0, 1], cache)]
+    states = [engine.prefill([ids, ids], cache)]
     for code in codes:
         states.append(model.language.step(model.embed_codes(code.repeat(2)), cache))
     return model.image_logits(torch.stack(states)[:, 0]).float()
@@ -215,7 +216,7 @@ def test_sizes_that_a_precision_cannot_hold_stay_plain(tmp_path):
     path = save_tiny_checkpoint(tmp_path)
     engine = open_engine(path, ModelChoice(device="cpu", precision="int4"))
     assert not any(isinstance(part, LAYERS["int4"]) for part in engine.model.modules())
-    assert len(list(engine.write(engine.writer.drawing("a"), None, max_tokens=3))) <= 3
+    assert len(answer(engine, engine.writer.drawing("a"), max_tokens=3)) <= 3
 
 
 def test_fp16_keeps_the_pixels_in_fp32(embedded):

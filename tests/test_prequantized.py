@@ -12,6 +12,7 @@ from janus_cli.engine.nf4 import NF4Linear
 from janus_cli.errors import ModelError
 from janus_cli.schema import ModelChoice
 from tests.checkpoints import IMAGE_SIZE, save_tiny_checkpoint
+from tests.engines import embed
 
 WAYS = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
@@ -53,7 +54,7 @@ def test_the_logits_are_those_of_transformers(quantized):
     ids = engine.writer.conversation(1, [], "how many?")
     wanted = reference(input_ids=torch.tensor([ids]), pixel_values=pixels).logits
     model = engine.model
-    found = model.text_logits(model.language(engine.embed_prompt(ids, pixels)))
+    found = model.text_logits(model.language(embed(engine, ids, pixels)))
     error = ((found - wanted).norm() / wanted.norm()).item()
     # In 8 bits transformers quantizes what is multiplied, too; janus only the weights.
     assert error < (0.05 if way == "int8" else 1e-5)

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from itertools import islice
 
 import pytest
 import torch
 
 from janus_cli.engine import load, quantize
 from janus_cli.engine.checkpoint import open_checkpoint
-from janus_cli.engine.decode import Sampling
+from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.precision import LAYERS, blank_model, make_precision
 from janus_cli.engine.prompt import JANUS
@@ -21,6 +22,7 @@ from janus_cli.schema import ModelChoice
 from janus_cli.weights import find_model
 from tests.checkpoints import save_authors_twin, save_tiny_checkpoint
 from tests.conftest import ROOT
+from tests.engines import embed
 
 CPU = torch.device("cpu")
 WRITTEN = ("bf16", "fp16", "int8", "int4", "nf4")
@@ -66,11 +68,11 @@ def test_it_says_and_draws_the_same_bits(pair):
         ids = engine.writer.conversation(1, [], "how many penguins?")
         with torch.inference_mode():
             logits = engine.model.text_logits(
-                engine.model.language(engine.embed_prompt(ids, pixels))[:, -3:]
+                engine.model.language(embed(engine, ids, pixels))[:, -3:]
             )
         ids = engine.writer.drawing("two circles")
-        columns = engine.draw(ids, engine.writer.unconditional(ids), [3], Sampling())
-        codes = torch.stack([next(columns) for _ in range(20)])
+        drawing = Drawing(ids, engine.writer.unconditional(ids), 3)
+        codes = torch.stack(list(islice(engine.draw([drawing], Sampling()), 20)))
         results.append((logits, codes))
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from janus_cli.engine.language import Cache
+from janus_cli.engine.kv_cache import Cache
 from janus_cli.engine.model import Janus
 from janus_cli.engine.prompt import JANUS_PRO, SYSTEM, PromptWriter
 from janus_cli.engine.vq import VQTokenizer

@@ -6,13 +6,15 @@ of transformers. Both speak token ids and codes, never words or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .language import Cache, cache_bytes
+from .batch import Prompt, TextBatch, sharing
+from .graph import Repeated
+from .kv_cache import Cache, StaticCache, cache_bytes
 from .machine import free_memory
 from .model import Janus
 from .pixels import Preprocessing
@@ -21,6 +23,19 @@ from .sample import guide, pick, uniform_numbers
 from .vq import to_bytes
 
 PROMPT = 64  # words of a prompt, when memory is planned
+ANSWERS = 8  # under way at once; more gain little on a CPU, and the first comes later
+PICTURES = {"cuda": 16}  # drawn at once
+PICTURES_ELSEWHERE = 8
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture to be drawn."""
+
+    ids: Sequence[int]
+    unconditional: Sequence[int]
+    """What guidance moves away from."""
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,84 +69,77 @@ class Native:
         """What whoever asked should know of how the model is run, a line each."""
         self.image_tokens = model.config.image_tokens
 
+    @torch.inference_mode()
     def write(
-        self,
-        ids: Sequence[int],
-        pixels: Tensor | None,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> Iterator[int]:
-        """Answer a prompt token by token, until the end of the sentence or `max_tokens`.
+        self, prompts: Iterable[Prompt], *, max_tokens: int, temperature: float = 0.0
+    ) -> Iterator[tuple[int, int | None]]:
+        """Answer prompts token by token, each until the end of the sentence or `max_tokens`.
 
-        Args:
-            ids: the prompt, with a placeholder for every image token.
-            pixels: (pictures, 3, size, size) for those placeholders, in order.
+        Several are under way at once, and a prompt is asked for when there is room for it.
+
+        Yields the number of a prompt and a token of its answer, or None when that is complete.
         """
-        with torch.inference_mode():
-            model = self.model
-            max_tokens = min(max_tokens, self.writer.context - len(ids))
-            cache = self.new_cache(rows=1, capacity=len(ids) + max_tokens)
-            state = model.language.prefill(self.embed_prompt(ids, pixels), cache, [0])
-            uniforms = uniform_numbers([seed], max_tokens).to(model.device)
-            for index in range(max_tokens):
-                logits = model.text_logits(state)
-                token = pick(logits, uniforms[:, index], temperature=temperature)
-                if token.item() == self.writer.end_of_sentence:
-                    return
-                yield int(token.item())
-                if index + 1 < max_tokens:
-                    state = model.language.step(model.embed_text(token), cache)
+        batch = TextBatch(self.model, self.writer, max_tokens=max_tokens, temperature=temperature)
+        groups = sharing(prompts, ANSWERS)
+        waiting = next(groups, None)
+        while waiting or batch.rows:
+            while waiting and batch.has_room(waiting, ANSWERS):
+                yield from batch.admit(waiting)
+                waiting = next(groups, None)
+            if batch.rows:
+                yield from batch.step()
 
-    def draw(
-        self,
-        ids: Sequence[int],
-        unconditional: Sequence[int],
-        seeds: Sequence[int],
-        sampling: Sampling,
-    ) -> Iterator[Tensor]:
-        """Draw one picture for each seed, all at once: codes (pictures,) of one grid cell a step.
+    @torch.inference_mode()
+    def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
+        """Draw pictures, all at once: codes (pictures,) of one grid cell a step.
 
-        Rows 0..n-1 of the batch see the prompt, rows n..2n-1 the unconditional prompt. The batch is
-        padded to rows that every product treats alike, so that a picture does not depend on `n`.
+        Rows 0..n-1 of the batch see the prompts, rows n..2n-1 what guidance moves away from. The
+        batch is padded to rows that every product treats alike, so that a picture does not depend
+        on those beside it.
         """
-        with torch.inference_mode():
-            model, count = self.model, len(seeds)
-            guided = sampling.guidance != 1
-            used = 2 * count if guided else count
-            rows = -(-used // model.drawing_rows) * model.drawing_rows
-            capacity = max(len(ids), len(unconditional)) + self.image_tokens
-            cache = self.new_cache(rows=rows, capacity=capacity)
-            states = self.prefill_rows(ids, list(range(count)), cache)
-            if rows > count:
-                other = self.prefill_rows(
-                    unconditional if guided else ids, list(range(count, rows)), cache
-                )
-                states = torch.cat((states, other))
-            uniforms = uniform_numbers(seeds, self.image_tokens).to(model.device)
-            for index in range(self.image_tokens):
-                logits = model.image_logits(states)
-                if guided:
-                    logits = guide(logits[:count], logits[count:used], sampling.guidance)
-                codes = pick(
-                    logits[:count],
-                    uniforms[:, index],
-                    temperature=sampling.temperature,
-                    top_k=sampling.top_k,
-                    top_p=sampling.top_p,
-                )
-                yield codes
-                if index + 1 < self.image_tokens:
-                    spread = codes.repeat(-(-rows // count))[:rows]
-                    states = model.language.step(model.embed_codes(spread), cache)
+        model, count = self.model, len(drawings)
+        prompts = [drawing.ids for drawing in drawings]
+        if sampling.guidance != 1:
+            prompts += [drawing.unconditional for drawing in drawings]
+        used = len(prompts)
+        prompts += [prompts[-1]] * (-used % model.drawing_rows)
+        uniforms = uniform_numbers([drawing.seed for drawing in drawings], self.image_tokens)
+        uniforms = uniforms.to(model.device)
+
+        def choose(states: Tensor, numbers: Tensor) -> Tensor:
+            logits = model.image_logits(states)
+            guided = logits[:count]
+            if used > count:
+                guided = guide(guided, logits[count:used], sampling.guidance)
+            return pick(
+                guided,
+                numbers,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+            )
+
+        def advance(codes: Tensor, numbers: Tensor) -> Tensor:
+            spread = codes.repeat(-(-len(prompts) // count))[: len(prompts)]
+            return choose(model.language.step(model.embed_codes(spread), cache), numbers)
+
+        capacity = max(len(ids) for ids in prompts) + self.image_tokens
+        captured = model.device.type == "cuda"
+        cache = self.new_cache(rows=len(prompts), capacity=capacity, static=captured)
+        codes = choose(self.prefill(prompts, cache), uniforms[:, 0])
+        yield codes
+        repeated = Repeated(advance, model.device, self.image_tokens - 1)
+        for index in range(1, self.image_tokens):
+            codes = repeated(codes, uniforms[:, index])
+            yield codes
 
     def most_pictures(self) -> int:
-        """How many pictures can be drawn at once, at least one: each has two rows of the cache."""
+        """How many pictures are drawn at once, as memory allows: each has two rows of the cache."""
         model = self.model
+        most = PICTURES.get(model.device.type, PICTURES_ELSEWHERE)
         config, capacity = model.config.language, self.image_tokens + PROMPT
         each = cache_bytes(config, rows=2, capacity=capacity, dtype=model.dtype)
-        return max(1, free_memory(model.device) // each)
+        return max(1, min(most, free_memory(model.device) // each))
 
     def paint(self, codes: Tensor) -> Tensor:
         """Codes (pictures, image tokens) to uint8 pictures (pictures, size, size, 3).
@@ -142,21 +150,24 @@ class Native:
             pictures = [to_bytes(self.model.decode_pixels(row[None])) for row in codes]
             return torch.cat(pictures).cpu()
 
-    def prefill_rows(self, ids: Sequence[int], rows: list[int], cache: Cache) -> Tensor:
-        """Run a prompt of words once for all `rows`; its last state for each (rows, D)."""
-        embeddings = self.embed_prompt(ids, None)
-        return self.model.language.prefill(embeddings, cache, rows).expand(len(rows), -1)
+    def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        """Fill the rows of the cache with prompts of words; their last states (B, D).
 
-    def embed_prompt(self, ids: Sequence[int], pixels: Tensor | None) -> Tensor:
-        """Embeddings (1, T, D) of a prompt, with the pictures in place of their placeholders."""
+        Prompts that are equal are run once.
+        """
         model = self.model
-        tokens = torch.tensor([ids], device=model.device)
-        embeddings = model.embed_text(tokens)
-        if pixels is not None:
-            features = model.embed_images(pixels.to(model.device))
-            embeddings[tokens == self.writer.placeholder] = features.flatten(0, 1)
-        return embeddings
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in enumerate(prompts):
+            rows.setdefault(tuple(ids), []).append(row)
+        states = torch.empty(
+            len(prompts), model.config.language.hidden_size, dtype=model.dtype, device=model.device
+        )
+        for ids, alike in rows.items():
+            x = model.embed_prompt(ids, None, self.writer.placeholder)
+            states[alike] = model.language.prefill(x, cache, alike)
+        return states
 
-    def new_cache(self, *, rows: int, capacity: int) -> Cache:
+    def new_cache(self, *, rows: int, capacity: int, static: bool = False) -> Cache:
         model = self.model
-        return Cache(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)
+        kind = StaticCache if static else Cache
+        return kind(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)

@@ -1,54 +1,20 @@
-"""The Llama decoder with a preallocated cache: one prefill, one step. It knows vectors, not words.
+"""The Llama decoder with a KV cache: one prefill, one step. It knows vectors, not words.
 
-Rows of a batch start at slot 0 of the cache, whatever their length, so that a row's numbers do not
-depend on the rows beside it. Letters: B rows, T positions, S slots of the cache, D width,
-H heads, K key-value heads, E head size.
+Letters: B rows, N of them, T positions, S slots of the cache, D width, H heads, K key-value heads,
+E head size.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LanguageConfig
+from .kv_cache import Cache
 from .linear import blank_embedding
-
-
-class Cache:
-    """Keys and values of every layer, allocated once for a request; `lengths` slots are filled."""
-
-    def __init__(
-        self,
-        config: LanguageConfig,
-        rows: int,
-        capacity: int,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        shape = (config.layers, rows, config.kv_heads, capacity, config.head_size)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, B, K, S, E)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = [0] * rows
-        self.rows = torch.arange(rows, device=device)
-        self.slots = torch.arange(capacity, device=device)
-
-    def store_prefix(self, layer: int, rows: list[int], keys: Tensor, values: Tensor) -> None:
-        """Put one prompt's keys and values (1, K, T, E) into the first slots of all `rows`."""
-        self.keys[layer, rows, :, : keys.shape[2]] = keys
-        self.values[layer, rows, :, : keys.shape[2]] = values
-
-    def store(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Put one position of every row, keys and values (B, K, E), into its slot (B,)."""
-        self.keys[layer, self.rows, :, slots] = keys
-        self.values[layer, self.rows, :, slots] = values
-
-
-def cache_bytes(config: LanguageConfig, *, rows: int, capacity: int, dtype: torch.dtype) -> int:
-    """What such a cache takes in memory."""
-    numbers = 2 * config.layers * rows * config.kv_heads * capacity * config.head_size
-    return numbers * dtype.itemsize
 
 
 class Attention(nn.Module):
@@ -64,28 +30,16 @@ class Attention(nn.Module):
         """x (B, T, D) to q (B, H, T, E), k and v (B, K, T, E), positions applied."""
         batch, length, _ = x.shape
         parts = self.qkv(x).view(batch, length, -1, self.head_size).transpose(1, 2)
-        q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        return rotate(q, *rope), rotate(k, *rope), v
+        both, v = parts.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
+        q, k = rotate(both, *rope).split([self.heads, self.kv_heads], dim=1)
+        return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Whole sequences: causal where no mask (B or 1, 1, T, T), True = seen, is given."""
+        """Whole sequences: causal where no mask, True = seen, is given."""
         mixed = F.scaled_dot_product_attention(
             q, k, v, mask, is_causal=mask is None, enable_gqa=self.kv_heads != self.heads
         )
         return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def attend_cached(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """One position: q (B, H, 1, E) over keys and values (B, K, S, E), mask (B, 1, 1, S).
-
-        Plain products, since scaled_dot_product_attention takes longer at one query on a CPU.
-        """
-        batch = q.shape[0]
-        grouped = q.view(batch, self.kv_heads, -1, self.head_size)  # (B, K, H / K, E)
-        scores = grouped @ keys.transpose(-1, -2) * self.head_size**-0.5  # (B, K, H / K, S)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-        return self.out((weights @ values).view(batch, 1, -1))
 
 
 class MLP(nn.Module):
@@ -138,46 +92,62 @@ class Decoder(nn.Module):
             x = layer(x, rope, mask)
         return self.norm(x)
 
-    def prefill(self, x: Tensor, cache: Cache, rows: list[int]) -> Tensor:
-        """Run one prompt (1, T, D) once and fill all `rows` with it; its last state (1, D)."""
-        length = x.shape[1]
-        rope = self.rope(torch.arange(length, device=x.device)[None], x.dtype)
+    def prefill(
+        self, x: Tensor, cache: Cache, rows: Sequence[int], lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Run prompts (N, T, D) after what `rows` of the cache hold, which is alike in length.
+
+        Args:
+            rows: N of them, or any number where N is 1: they are filled alike.
+            lengths: how many of the T positions belong to each prompt, from the first; all where
+                absent.
+
+        Returns the last state of each prompt (N, D).
+        """
+        count, length, _ = x.shape
+        lengths = lengths or [length] * count
+        start = cache.lengths[rows[0]]
+        positions = torch.arange(start, start + length, device=x.device)
+        rope = self.rope(positions[None], x.dtype)
+        mask = None
+        if start > 0:
+            slots = torch.arange(start + length, device=x.device)
+            mask = slots <= positions[:, None]  # (T, S)
         for index, layer in enumerate(self.layers):
             q, k, v = layer.attention.project(layer.attention_norm(x), rope)
-            cache.store_prefix(index, rows, k, v)
-            x = x + layer.attention.attend(q, k, v, None)
+            k, v = cache.fill(index, rows, k, v)
+            x = x + layer.attention.attend(q, k, v, mask)
             x = x + layer.mlp(layer.mlp_norm(x))
-        for row in rows:
-            cache.lengths[row] = length
-        return self.norm(x[:, -1])
+        for index, row in enumerate(rows):
+            cache.lengths[row] = start + lengths[min(index, count - 1)]
+        last = torch.tensor(lengths, device=x.device) - 1
+        return self.norm(x[torch.arange(count, device=x.device), last])
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
-        """Add one position (B, D) to every row; the new states (B, D)."""
-        slots = torch.tensor(cache.lengths, device=x.device)
-        longest = max(cache.lengths) + 1
-        mask = None
-        if min(cache.lengths) + 1 < longest:
-            mask = (cache.slots[:longest] <= slots[:, None])[:, None, None]  # (B, 1, 1, S)
-        rope = self.rope(slots[:, None], x.dtype)
+        """Add one position (B, D) to the first B rows of the cache; the new states (B, D)."""
+        positions = cache.begin(len(x))
+        rope = self.rope(positions[:, None], x.dtype)
         x = x[:, None]  # (B, 1, D)
         for index, layer in enumerate(self.layers):
             q, k, v = layer.attention.project(layer.attention_norm(x), rope)
-            cache.store(index, slots, k[:, :, 0], v[:, :, 0])
-            keys, values = cache.keys[index, :, :, :longest], cache.values[index, :, :, :longest]
-            x = x + layer.attention.attend_cached(q, keys, values, mask)
+            x = x + layer.attention.out(cache.attend(index, q, k, v))
             x = x + layer.mlp(layer.mlp_norm(x))
-        cache.lengths = [length + 1 for length in cache.lengths]
+        cache.end()
         return self.norm(x[:, 0])
 
     def rope(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (B, 1, T, E / 2) of rotary positions (arXiv 2104.09864), from fp32."""
+        """Cosines and signed sines (B, 1, T, E) of rotary positions, from fp32.
+
+        The formula of arXiv 2104.09864.
+        """
         half = self.config.head_size // 2
         exponents = torch.arange(half, device=positions.device, dtype=torch.float32) / half
         angles = positions[:, None, :, None] * self.config.rope_theta**-exponents
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs (i, i + E / 2) of x (B, H, T, E), the pairing of Llama checkpoints."""
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return x * cos + torch.cat((second, first), dim=-1) * sin

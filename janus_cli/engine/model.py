@@ -7,6 +7,7 @@ positions, D the decoder's width, V words, C codes.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,15 @@ class Janus(nn.Module):
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, D)."""
         return self.language.embed(ids).to(self.dtype)
+
+    def embed_prompt(self, ids: Sequence[int], pixels: Tensor | None, placeholder: int) -> Tensor:
+        """Embeddings (1, T, D) of a prompt, with the pictures in place of their placeholders."""
+        tokens = torch.tensor([ids], device=self.device)
+        embeddings = self.embed_text(tokens)
+        if pixels is not None:
+            features = self.embed_images(pixels.to(self.device))
+            embeddings[tokens == placeholder] = features.flatten(0, 1)
+        return embeddings
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, image size, image size) to embeddings (B, image tokens, D)."""

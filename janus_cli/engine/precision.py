@@ -15,7 +15,7 @@ from ..errors import ModelError
 from .config import JanusConfig
 from .int4 import Int4Linear
 from .int8 import Int8Linear
-from .language import cache_bytes
+from .kv_cache import cache_bytes
 from .linear import HalfLinear, Quantized
 from .model import Janus
 from .nf4 import NF4Linear

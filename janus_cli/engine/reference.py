@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
+from .batch import Prompt
 from .config import JanusConfig
-from .decode import Sampling
+from .decode import Drawing, Sampling
 from .pixels import Preprocessing
 from .prompt import PromptWriter
 from .sample import guide
@@ -83,30 +84,31 @@ class Reference:
         return 1 << 30
 
     def write(
-        self,
-        ids: Sequence[int],
-        pixels: Tensor | None,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> Iterator[int]:
-        """As Native.write; sampling draws from torch's global generator, seeded with `seed`."""
-        tokens = torch.tensor([ids], device=self.model.device)
+        self, prompts: Iterable[Prompt], *, max_tokens: int, temperature: float = 0.0
+    ) -> Iterator[tuple[int, int | None]]:
+        """As Native.write, but one prompt after the other.
+
+        Sampling draws from torch's global generator, seeded with the prompt's seed.
+        """
         options: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        if pixels is not None:
-            inputs["pixel_values"] = pixels.to(self.model.device, self.model.dtype)
-        torch.manual_seed(seed)
-        yield from self.stream(
-            **inputs,
-            max_new_tokens=min(max_tokens, self.writer.context - len(ids)),
-            eos_token_id=self.writer.end_of_sentence,
-            pad_token_id=self.writer.end_of_sentence,
-            **options,
-        )
+        for number, prompt in enumerate(prompts):
+            tokens = torch.tensor([prompt.ids], device=self.model.device)
+            inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            if prompt.pixels is not None:
+                inputs["pixel_values"] = prompt.pixels.to(self.model.device, self.model.dtype)
+            torch.manual_seed(prompt.seed)
+            written = self.stream(
+                **inputs,
+                max_new_tokens=min(max_tokens, self.writer.context - len(prompt.ids)),
+                eos_token_id=self.writer.end_of_sentence,
+                pad_token_id=self.writer.end_of_sentence,
+                **options,
+            )
+            for token in written:
+                yield number, token
+            yield number, None
 
     def stream(self, **options: Any) -> Iterator[int]:
         """The new tokens of `generate`, which runs on a thread and hands them over as they come."""
@@ -126,13 +128,7 @@ class Reference:
                 raise token
             yield token
 
-    def draw(
-        self,
-        ids: Sequence[int],
-        unconditional: Sequence[int],
-        seeds: Sequence[int],
-        sampling: Sampling,
-    ) -> Iterator[Tensor]:
+    def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
         """As Native.draw, but the codes come all at once when the last is known.
 
         Each picture runs alone after `torch.manual_seed(its seed)`, since transformers draws for a
@@ -141,9 +137,6 @@ class Reference:
         Raises:
             UsageError: a negative prompt, which transformers' loop does not know.
         """
-        if list(unconditional) != self.writer.unconditional(ids):
-            raise UsageError("--negative: not known to --backend transformers; leave one of them")
-        tokens = torch.tensor([ids], device=self.model.device)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             options = {
@@ -153,9 +146,14 @@ class Reference:
                 "top_p": sampling.top_p,
             }
         pictures = []
-        for seed in seeds:
-            torch.manual_seed(seed)
-            config = self.generation_config(sampling.guidance, len(ids), options)
+        for drawing in drawings:
+            if list(drawing.unconditional) != self.writer.unconditional(drawing.ids):
+                raise UsageError(
+                    "--negative: not known to --backend transformers; leave one of them"
+                )
+            tokens = torch.tensor([drawing.ids], device=self.model.device)
+            torch.manual_seed(drawing.seed)
+            config = self.generation_config(sampling.guidance, len(drawing.ids), options)
             pictures.append(
                 self.model.generate(
                     input_ids=tokens,

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..engine.decode import Sampling
+from ..engine.batch import Prompt
+from ..engine.decode import Drawing, Sampling
 from ..engine.load import Engine, open_engine
 from ..engine.model import Janus
 from ..schema import PRECISIONS, ModelChoice
@@ -113,21 +114,28 @@ def pose(exam: Exam, cases: int) -> Iterator[tuple[Scene, Pair]]:
             yield scene, pair
 
 
-def answer(engine: Engine, scene: Scene, question: str) -> str:
-    """What the engine says to a question about the scene's picture, as understand.py asks it."""
-    pixels = engine.preprocessing.fit(Image.fromarray(render(scene)))
-    ids = engine.writer.conversation(1, [], question)
-    return engine.writer.decode(
-        list(engine.write(ids, pixels[None], max_tokens=ANSWER_TOKENS))
-    ).strip()
+def answer(engine: Engine, asked: Sequence[tuple[Scene, str]], measure: str) -> list[str]:
+    """What the engine says to a question about each scene's picture, as understand.py asks it."""
+
+    def prompts() -> Iterator[Prompt]:
+        for number, (scene, question) in enumerate(asked):
+            show(measure, number, len(asked))
+            pixels = engine.preprocessing.fit(Image.fromarray(render(scene)))
+            yield Prompt(engine.writer.conversation(1, [], question), pixels[None])
+
+    said: list[list[int]] = [[] for _ in asked]
+    for number, token in engine.write(prompts(), max_tokens=ANSWER_TOKENS):
+        if token is not None:
+            said[number].append(token)
+    return [engine.writer.decode(tokens).strip() for tokens in said]
 
 
 def examine(engine: Engine, exam: Exam, cases: int) -> list[Row]:
     """The rows of one exam."""
-    given: list[tuple[str, str]] = []
-    for scene, (question, truth) in pose(exam, cases):
-        show(exam.measure, len(given), cases)
-        given.append((answer(engine, scene, question), truth))
+    posed = list(pose(exam, cases))
+    asked = [(scene, question) for scene, (question, _) in posed]
+    truths = [truth for _, (_, truth) in posed]
+    given = list(zip(answer(engine, asked, exam.measure), truths, strict=True))
     if exam.asker == "describe":
         scores = [read_groups(said) == read_groups(truth) for said, truth in given]
     else:
@@ -186,8 +194,9 @@ def sample_order(number: int) -> Order:
 def draw(engine: Engine, prompt: str, seeds: Sequence[int], guidance: float) -> list[np.ndarray]:
     """Pictures (384, 384, 3) of one prompt, as imagine.py asks for them."""
     ids = engine.writer.drawing(prompt, engine.image_tokens)
-    unconditional = engine.writer.unconditional(ids)
-    columns = list(engine.draw(ids, unconditional, seeds, Sampling(guidance=guidance)))
+    other = engine.writer.unconditional(ids)
+    drawings = [Drawing(ids, other, seed) for seed in seeds]
+    columns = list(engine.draw(drawings, Sampling(guidance=guidance)))
     return list(engine.paint(torch.stack(columns, dim=1)).numpy())
 
 

@@ -1,0 +1,167 @@
+"""Answers under way, several at once: which prompt has which row of the cache, and for how long.
+
+A row that is free takes the next prompt while the others go on. Prompts about the same pictures
+share all that they begin with: it is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, takewhile
+
+import torch
+from torch import Tensor
+
+from .kv_cache import Cache, cache_bytes
+from .machine import free_memory
+from .model import Janus
+from .prompt import PromptWriter
+from .sample import pick, uniform_numbers
+
+GROWTH = 64  # positions by which the cache grows at least
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be answered. Prompts that share their pictures hold the same tensor."""
+
+    ids: Sequence[int]
+    """With a placeholder for every image token."""
+    pixels: Tensor | None = None
+    """(pictures, 3, size, size) for those placeholders, in order."""
+    seed: int = 0
+
+
+Numbered = tuple[int, Prompt]
+
+
+@dataclass
+class Row:
+    """An answer under way."""
+
+    number: int
+    """Of its prompt."""
+    left: int
+    """How many tokens may still come."""
+    uniforms: Tensor
+    """A number in [0, 1) for each token, from the first."""
+    token: int = -1
+    """The last of the answer until now."""
+
+
+def sharing(prompts: Iterable[Prompt], most: int) -> Iterator[list[Numbered]]:
+    """Neighbours about the same pictures, up to `most` at once, each with its number."""
+
+    def pictures(item: Numbered) -> int:
+        number, prompt = item
+        return -number if prompt.pixels is None else id(prompt.pixels)
+
+    for _, group in groupby(enumerate(prompts, start=1), key=pictures):
+        members = [(number - 1, prompt) for number, prompt in group]
+        for first in range(0, len(members), most):
+            yield members[first : first + most]
+
+
+class TextBatch:
+    """The rows of one batch; their cache grows with them."""
+
+    def __init__(
+        self, model: Janus, writer: PromptWriter, *, max_tokens: int, temperature: float
+    ) -> None:
+        self.model = model
+        self.writer = writer
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.rows: list[Row] = []
+        self.cache = Cache(model.config.language, 0, 0, dtype=model.dtype, device=model.device)
+
+    def has_room(self, group: Sequence[Numbered], most: int) -> bool:
+        """Whether a group can be added, up to `most` rows and as memory allows."""
+        if not self.rows:
+            return True
+        if len(self.rows) + len(group) > most:
+            return False
+        model = self.model
+        longest = max(len(prompt.ids) for _, prompt in group) + self.max_tokens
+        needed = cache_bytes(
+            model.config.language, rows=len(group), capacity=longest, dtype=model.dtype
+        )
+        return needed <= free_memory(model.device)
+
+    def admit(self, group: Sequence[Numbered]) -> Iterator[tuple[int, int | None]]:
+        """Give each prompt of a group about the same pictures a row, and yield its first token."""
+        prompts = [prompt for _, prompt in group]
+        first = len(self.rows)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        self.cache.reserve(first + len(group), longest + min(self.max_tokens, GROWTH))
+        states = self.prefill(prompts, range(first, first + len(group)))
+        for number, prompt in group:
+            left = min(self.max_tokens, self.writer.context - len(prompt.ids))
+            self.rows.append(Row(number, left, uniform_numbers([prompt.seed], left)[0]))
+        yield from self.pick(states, first)
+
+    def prefill(self, prompts: Sequence[Prompt], rows: Sequence[int]) -> Tensor:
+        """The last state of each prompt (N, D); what all begin with is computed once."""
+        model, cache = self.model, self.cache
+        placeholder = self.writer.placeholder
+        shared = common(prompts)
+        if len(prompts) == 1 or any(placeholder in prompt.ids[shared:] for prompt in prompts):
+            whole = [model.embed_prompt(p.ids, p.pixels, placeholder) for p in prompts]
+            states = [
+                model.language.prefill(x, cache, [row]) for x, row in zip(whole, rows, strict=True)
+            ]
+            return torch.cat(states)
+        first = prompts[0]
+        if shared:
+            beginning = model.embed_prompt(first.ids[:shared], first.pixels, placeholder)
+            model.language.prefill(beginning, cache, rows)
+        ends = [torch.tensor(prompt.ids[shared:]) for prompt in prompts]
+        padded = torch.nn.utils.rnn.pad_sequence(ends, batch_first=True).to(model.device)
+        return model.language.prefill(
+            model.embed_text(padded), cache, rows, [len(end) for end in ends]
+        )
+
+    def step(self) -> Iterator[tuple[int, int | None]]:
+        """Go on by one token in every row; yields it with the number of the row's prompt."""
+        self.make_room()
+        model = self.model
+        tokens = torch.tensor([row.token for row in self.rows], device=model.device)
+        yield from self.pick(model.language.step(model.embed_text(tokens), self.cache), 0)
+
+    def pick(self, states: Tensor, first: int) -> Iterator[tuple[int, int | None]]:
+        """Pick a token for each row from `first` on, by its state; None where an answer ends."""
+        logits = self.model.text_logits(states)
+        uniforms = torch.stack([row.uniforms[-row.left] for row in self.rows[first:]])
+        tokens = pick(logits, uniforms.to(logits.device), temperature=self.temperature).tolist()
+        for index in reversed(range(first, len(self.rows))):  # what is moved, has had its turn
+            row = self.rows[index]
+            row.token = tokens[index - first]
+            row.left -= 1
+            ends = row.token == self.writer.end_of_sentence
+            if not ends:
+                yield row.number, row.token
+            if ends or row.left == 0:
+                self.free(index)
+                yield row.number, None
+
+    def free(self, index: int) -> None:
+        """Let go of a row; the last one takes its place."""
+        last = len(self.rows) - 1
+        self.cache.move(last, index)
+        self.rows[index] = self.rows[last]
+        self.rows.pop()
+
+    def make_room(self) -> None:
+        """Grow the cache where the longest row has filled it."""
+        lengths = self.cache.lengths[: len(self.rows)]
+        if max(lengths) == self.cache.capacity:
+            still = max(row.left for row in self.rows)
+            growth = min(still, max(GROWTH, self.cache.capacity // 4))
+            self.cache.reserve(len(self.rows), self.cache.capacity + growth)
+
+
+def common(prompts: Sequence[Prompt]) -> int:
+    """How many ids all prompts begin with; each keeps at least one of its own."""
+    columns = zip(*(prompt.ids[:-1] for prompt in prompts), strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
