@@ -86,6 +86,9 @@ def test_completion_script_can_be_shown(janus):
         (["ask"], ["IMAGE"]),
         (["ask", "a.png"], ["QUESTION: no question"]),
         (["ask", "a.png", "a.png"], ["QUESTION: no question"]),
+        (["ask", "-q", "what?"], ["IMAGE: no picture"]),
+        (["ask", "a.png", "-q", " "], ["QUESTION: is empty"]),
+        (["ask", "a.png", "--chat", "-q", "what?"], ["-q: --chat"]),
         (["ask", "a.png", ""], ["QUESTION"]),
         (["ask", "a.png", "  "], ["QUESTION"]),
         (["ask", "-", "-", "what?"], ["standard input", "once"]),
@@ -245,6 +248,25 @@ def test_the_last_argument_is_the_question(picture, fake_janus):
     assert fake_janus("ask", picture, "what?").out == "what? 0 1\n"
     assert fake_janus("ask", picture, "no-such-file.png").out == "no-such-file.png 0 1\n"
     assert fake_janus("ask", "--", picture, "-5?").out == "-5? 0 1\n"
+
+
+def test_several_questions(picture, fake_janus):
+    asked = ("-q", "one?", "--question", "say two")
+    assert fake_janus("ask", picture, *asked).out == "one? one? 0 1\nsay two: say two 0 1\n"
+    assert fake_janus("ask", picture, "-q", "one?").out == "one? 0 1\n"
+    both = fake_janus("ask", *asked, picture, picture).out.splitlines()
+    assert both == ["a.png: one? one? 0 1", "a.png: say two: say two 0 1"] * 2
+    together = fake_janus("ask", picture, picture, *asked, "--together").out
+    assert together == "one? one? 0 2\nsay two: say two 0 2\n"
+    records = map(json.loads, fake_janus("ask", picture, *asked, "--json").out.splitlines())
+    assert [record["question"] for record in records] == ["one?", "say two"]
+
+
+def test_a_picture_that_fails_several_questions_fails_once(picture, fake_janus):
+    ended = fake_janus("ask", "none.png", picture, "-q", "one?", "-q", "two?")
+    assert ended.out == "a.png: one? one? 0 1\na.png: two? two? 0 1\n"
+    assert ended.code == ExitCode.INPUT
+    assert ended.err == "janus: none.png: no such file; check the name\njanus: 1 of 2 failed\n"
 
 
 def test_together_is_one_conversation(picture, fake_janus):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from janus_cli.engine.decode import Sampling
+from janus_cli.engine.batch import Prompt
+from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.schema import ModelChoice
 from tests.checkpoints import IMAGE_SIZE
-from tests.engines import answer, draw, embed
+from tests.engines import answer, answers, draw, embed
 
 pytestmark = [
     pytest.mark.gpu,
@@ -103,3 +104,55 @@ def test_a_quantized_checkpoint_gives_the_same_bits(wide_checkpoint, tmp_path, p
         pass
     on_load = logits(wide_checkpoint, "cuda", precision)
     assert torch.equal(logits(folder, "cuda", "auto"), on_load)
+
+
+# The captured step
+
+
+def test_a_captured_step_draws_what_an_eager_one_draws(wide_checkpoint, monkeypatch):
+    from janus_cli.engine import decode, graph
+
+    engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision="bf16"))
+    ids = engine.writer.drawing("a red circle")
+    captured = []
+
+    class Seen(graph.Repeated):
+        def capture(self, inputs):
+            captured.append(self.called)
+            super().capture(inputs)
+
+    monkeypatch.setattr(decode, "Repeated", Seen)
+    monkeypatch.setattr(graph, "PAYS_BACK", 1)
+    replayed = draw(engine, ids, [7, 8, 9])
+    assert captured == [graph.WARM + 1]
+    monkeypatch.setattr(graph, "PAYS_BACK", 10**6)
+    assert torch.equal(draw(engine, ids, [7, 8, 9]), replayed)
+    assert len(captured) == 1
+
+
+def test_a_step_waits_for_nothing(wide_checkpoint):
+    """No pick, no cache and no guidance asks the device for a number."""
+    engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision="bf16"))
+    ids = engine.writer.drawing("a red circle")
+    drawing = Drawing(ids, engine.writer.unconditional(ids), 7)
+    for sampling in (Sampling(), Sampling(top_k=5, top_p=0.9), Sampling(temperature=0)):
+        columns = engine.draw([drawing], sampling)
+        for _ in range(3):
+            next(columns)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in columns:
+                pass
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_answers_together_are_the_answers_alone(wide_checkpoint):
+    engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision="fp32"))
+    pixels = torch.linspace(-1, 1, 3 * IMAGE_SIZE**2).view(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    prompts = [
+        Prompt(engine.writer.conversation(1, [], question), pixels)
+        for question in ("how many?", "two", "a red circle on white")
+    ]
+    alone = [answers(engine, [prompt], max_tokens=12)[0] for prompt in prompts]
+    assert answers(engine, prompts, max_tokens=12) == alone

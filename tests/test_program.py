@@ -45,6 +45,21 @@ def test_answers_to_good_and_bad_pictures(backend, picture, folder, tiny):
     assert (failed["input"], failed["error_type"]) == ("b.png", "InputError")
 
 
+def test_many_pictures_are_answered_as_each_alone(folder, tiny):
+    names = [f"{number}.png" for number in range(11)]  # more than are answered at once
+    for number, name in enumerate(names):
+        Image.effect_noise((70 + number, 64), 90).save(folder / name)
+    args = ("--max-tokens", "6", "--json")
+    asked = ("-q", "how many?", "-q", "what is this?")
+    records = [json.loads(line) for line in tiny("ask", *names, *asked, *args).out.splitlines()]
+    assert [record["input"] for record in records] == [n for n in names for _ in range(2)]
+    assert [record["question"] for record in records] == ["how many?", "what is this?"] * 11
+    for record in (records[0], records[13], records[-1]):
+        alone = json.loads(tiny("ask", record["input"], record["question"], *args).out)
+        assert alone["text"] == record["text"]
+    assert len({record["text"] for record in records}) > 3
+
+
 def test_describe_and_ocr_print_their_answer(picture, tiny):
     for command in ("describe", "ocr"):
         ended = tiny(command, picture, "--max-tokens", "5")

@@ -1,0 +1,118 @@
+"""The order of what is told: pictures are answered side by side, and told one after the other."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from janus_cli import understand
+from janus_cli.schema import Answer, Failure, Piece, Progress, UnderstandRequest
+
+
+class ScriptedEngine:
+    """Answers with letters: `script` says whose turn it is, `None` after a number ends it."""
+
+    name, precision = "scripted", "fp32"
+
+    def __init__(self, script):
+        self.script = script
+        self.asked = []
+        self.preprocessing = SimpleNamespace(fit=lambda picture: torch.zeros(3, 2, 2))
+        self.writer = SimpleNamespace(
+            conversation=lambda pictures, history, question: [pictures, len(question)],
+            decode=lambda tokens: "".join(map(chr, tokens)),
+        )
+
+    def write(self, prompts, *, max_tokens, temperature):
+        self.asked = list(prompts)
+        for number, said in self.script:
+            if said is None:
+                yield number, None
+            else:
+                for letter in said:
+                    yield number, ord(letter)
+
+
+@pytest.fixture(autouse=True)
+def pictures(folder):
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    (folder / "bad.png").write_bytes(b"")
+
+
+def told(script, *images, questions=("what?",)):
+    request = UnderstandRequest(images=images, questions=questions)
+    return list(understand.run(request, ScriptedEngine(script)))
+
+
+def short(events):
+    """Pieces as (index, text), answers as index, failures as input."""
+    names = []
+    for event in events:
+        if isinstance(event, Piece):
+            names.append((event.index, event.text))
+        elif isinstance(event, Answer):
+            names.append(event.index)
+        elif isinstance(event, Failure):
+            names.append(event.input)
+    return names
+
+
+def test_one_answer_comes_piece_by_piece():
+    events = told([(0, "two"), (0, None)], "a.png")
+    assert short(events) == [(0, "t"), (0, "w"), (0, "o"), 0]
+    assert (events[-1].text, events[-1].tokens, events[-1].question) == ("two", 3, "what?")
+    assert not any(isinstance(event, Progress) for event in events)
+
+
+def test_the_first_answer_is_told_first_whichever_ends_first():
+    script = [(1, "x"), (0, "a"), (1, "y"), (1, None), (0, "b"), (0, None)]
+    assert short(told(script, "a.png", "b.png")) == [(0, "a"), (0, "b"), 0, 1]
+
+
+def test_an_answer_whose_turn_comes_begins_with_all_of_it_until_then():
+    script = [(1, "x"), (1, "y"), (0, "a"), (0, None), (1, "z"), (1, None)]
+    assert short(told(script, "a.png", "b.png")) == [(0, "a"), 0, (1, "xy"), (1, "z"), 1]
+
+
+def test_failures_keep_their_place():
+    script = [(1, "x"), (1, None), (0, "a"), (0, None)]
+    found = short(told(script, "bad.png", "a.png", "none.png", "b.png", "bad.png"))
+    assert found == ["bad.png", (1, "a"), 1, "none.png", 3, "bad.png"]
+
+
+def test_every_question_about_each_picture():
+    script = [(n, letter) for n in range(4) for letter in ("abcd"[n], None)]
+    events = told(script, "a.png", "bad.png", "b.png", questions=("one?", "two?"))
+    answers = [(e.index, e.input, e.question) for e in events if isinstance(e, Answer)]
+    assert answers == [
+        (0, "a.png", "one?"),
+        (1, "a.png", "two?"),
+        (4, "b.png", "one?"),
+        (5, "b.png", "two?"),
+    ]
+    assert [e.index for e in events if isinstance(e, Failure)] == [2]
+
+
+def test_questions_about_one_picture_share_its_pixels():
+    engine = ScriptedEngine([(n, None) for n in range(4)])
+    request = UnderstandRequest(images=("a.png", "b.png"), questions=("one?", "two?"))
+    list(understand.run(request, engine))
+    first, second, third, fourth = (prompt.pixels for prompt in engine.asked)
+    assert first is second and third is fourth and first is not third
+
+
+def test_progress_counts_pictures():
+    script = [(n, letter) for n in range(4) for letter in ("x", None)]
+    events = told(script, "a.png", "b.png", questions=("one?", "two?"))
+    counts = [(e.label, e.done, e.total) for e in events if isinstance(e, Progress)]
+    assert counts[0] == ("pictures", 0, 2) and counts[-1] == ("pictures", 2, 2)
+
+
+def test_half_of_a_character_waits_for_the_other_half():
+    engine = ScriptedEngine([(0, "a"), (0, "bc"), (0, None)])
+    shown = {1: "a", 2: "a\ufffd", 3: "a\u00e9"}
+    engine.writer.decode = lambda tokens: shown[len(tokens)]
+    request = UnderstandRequest(images=("a.png",), questions=("what?",))
+    assert short(understand.run(request, engine)) == [(0, "a"), (0, "\u00e9"), 0]
