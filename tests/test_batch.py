@@ -44,7 +44,12 @@ def different_prompts(engine) -> list[Prompt]:
 
 
 def alone(engine, prompts, **options) -> list[list[int]]:
-    return [answers(engine, [prompt], **options)[0] for prompt in prompts]
+    """The answers one at a time, each as if it were the first."""
+    said = []
+    for prompt in prompts:
+        engine.past = None
+        said += answers(engine, [prompt], **options)
+    return said
 
 
 @pytest.fixture
@@ -172,6 +177,42 @@ def test_pictures_that_look_alike_are_not_taken_for_one(engine, counted):
         prompts_about(engine, picture(4, count=2), ["two"])[0],
     ]
     assert answers(engine, prompts, max_tokens=4) == alone(engine, prompts, max_tokens=4)
+
+
+def test_a_conversation_goes_on_from_its_past(engine, counted):
+    """The second question of a conversation computes what is new to it, and nothing else."""
+    pixels = picture(6)
+    first = Prompt(engine.writer.conversation(1, [], "how many penguins are there"), pixels)
+    said = engine.writer.decode(answers(engine, [first], max_tokens=6)[0])
+    turns = [Turn("how many penguins are there", said)]
+    second = Prompt(engine.writer.conversation(1, turns, "a red circle?"), pixels.clone())
+    counted.update(pictures=0, positions=0)
+    gone_on = answers(engine, [second], max_tokens=6)
+    assert counted["pictures"] == 0
+    assert counted["positions"] <= len(second.ids) - len(first.ids) + 1
+    assert alone(engine, [second], max_tokens=6) == [gone_on[0]]
+    assert counted["pictures"] == 1
+
+
+def test_the_same_question_again_is_no_work(engine, counted):
+    prompt = prompts_about(engine, picture(7), ["two"])[0]
+    expected = answers(engine, [prompt], max_tokens=6)
+    counted.update(pictures=0, positions=0)
+    assert answers(engine, [prompt], max_tokens=6) == expected
+    assert (counted["pictures"], counted["positions"]) == (0, 1)
+
+
+@pytest.mark.parametrize("other", ["picture", "two pictures", "no picture"])
+def test_the_past_of_another_picture_is_of_no_use(engine, other):
+    ids = engine.writer.conversation(1, [], "two")
+    before = answers(engine, [Prompt(ids, picture(8))], max_tokens=6)
+    changed = {
+        "picture": Prompt(ids, picture(9)),
+        "two pictures": Prompt(engine.writer.conversation(2, [], "two"), picture(8, count=2)),
+        "no picture": Prompt(engine.writer.drawing("two")),
+    }[other]
+    after = answers(engine, [changed], max_tokens=6)
+    assert alone(engine, [changed], max_tokens=6) == after != before
 
 
 def test_nothing_to_answer(engine):

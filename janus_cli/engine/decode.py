@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import Prompt, TextBatch, sharing
+from .batch import Past, Prompt, TextBatch, sharing
 from .graph import Repeated
 from .kv_cache import Cache, StaticCache, cache_bytes
 from .machine import free_memory
@@ -68,6 +68,8 @@ class Native:
         self.notes: tuple[str, ...] = ()
         """What whoever asked should know of how the model is run, a line each."""
         self.image_tokens = model.config.image_tokens
+        self.past: Past | None = None
+        """Of the last answer that was given alone."""
 
     @torch.inference_mode()
     def write(
@@ -79,7 +81,10 @@ class Native:
 
         Yields the number of a prompt and a token of its answer, or None when that is complete.
         """
-        batch = TextBatch(self.model, self.writer, max_tokens=max_tokens, temperature=temperature)
+        past, self.past = self.past, None
+        batch = TextBatch(
+            self.model, self.writer, past, max_tokens=max_tokens, temperature=temperature
+        )
         groups = sharing(prompts, ANSWERS)
         waiting = next(groups, None)
         while waiting or batch.rows:
@@ -88,6 +93,7 @@ class Native:
                 waiting = next(groups, None)
             if batch.rows:
                 yield from batch.step()
+        self.past = batch.past
 
     @torch.inference_mode()
     def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
