@@ -6,10 +6,10 @@
     python benchmarks/load.py /tmp/1b:bf16 /tmp/1b:int4 /tmp/1b-int4 --transformers /tmp/1b-hf:bf16
 
 Every load is a process of its own, after one that brings the files into the page cache, as far as
-they fit. Peak memory is what
-the system saw of the process once every page of the weights had been touched, without what the
-process took after its imports; the bound is the weights, their largest tensor and 1 GB. Every part
-of the model is loaded, though `ask` and `imagine` load less.
+they fit; beside it stands how long the same process takes to read the files there and drop what it
+read. Peak memory is what the system saw of the process once every page of the weights had been
+touched, without what the process took after its imports; the bound is the weights, their largest
+tensor and 1 GB. Every part of the model is loaded, though `ask` and `imagine` load less.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from start import machine
@@ -49,13 +50,14 @@ def main() -> None:
             if run > 0:
                 results[backend, model].append(json.loads(ended.stdout.splitlines()[-1]))
     print(f"{machine()}; medians of {options.runs} loads after one that is not counted.\n")
-    print("| loaded by | checkpoint | files | seconds | weights | peak memory | bound |")
-    print("|---|---|--:|--:|--:|--:|--:|")
+    print("| loaded by | checkpoint | files | read in | ready in | weights | peak memory | bound |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for (backend, model), runs in results.items():
         median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         sizes = (f"{median[key] / 1000:.2f} GB" for key in ("files", "weights", "peak", "bound"))
         files, weights, peak, bound = sizes
-        row = (backend, model, files, f"{median['seconds']:.2f}", weights, peak, bound)
+        spent = (f"{median['reading']:.2f} s", f"{median['seconds']:.2f} s")
+        row = (backend, model, files, *spent, weights, peak, bound)
         print("| " + " | ".join(row) + " |")
 
 
@@ -70,6 +72,9 @@ def load(backend: str, model: str) -> dict[str, float]:
     choice = ModelChoice(device="cpu", precision=precision or "auto", backend=backend)
     if backend == "transformers":
         from transformers import JanusForConditionalGeneration  # noqa: F401 - imports are not counted
+    patterns = ("*.safetensors", "*.bin")
+    files = [file for kind in patterns for file in Path(path).glob(kind)]
+    reading = read(files)
     before = peak()
     begun = time.perf_counter()
     engine = open_engine(Path(path), choice)
@@ -78,15 +83,26 @@ def load(backend: str, model: str) -> dict[str, float]:
     for tensor in tensors:
         tensor.view(-1).view(torch.uint8)[::4096].sum()
     sizes = [tensor.numel() * tensor.element_size() for tensor in tensors]
-    patterns = ("*.safetensors", "*.bin")
-    files = sum(file.stat().st_size for kind in patterns for file in Path(path).glob(kind))
     return {
         "seconds": seconds,
-        "files": files / MB,
+        "reading": reading,
+        "files": sum(file.stat().st_size for file in files) / MB,
         "weights": sum(sizes) / MB,
         "peak": (peak() - before) / MB,
         "bound": (sum(sizes) + largest_tensor(Path(path))) / MB + 1000,
     }
+
+
+def read(files: Sequence[Path]) -> float:
+    """Seconds to read files from the page cache into memory that is there already."""
+    memory = bytearray(64 * MB)
+    memory[::4096] = bytes(len(memory[::4096]))
+    begun = time.perf_counter()
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(memory):
+                pass
+    return time.perf_counter() - begun
 
 
 def largest_tensor(path: Path) -> int:

@@ -39,11 +39,11 @@ def alternate(one: list[str], other: list[str], runs: int, folder: str) -> tuple
     return statistics.median(ours), statistics.median(theirs)
 
 
-def machine() -> str:
-    """The processor, its cores and the versions, in words."""
+def machine(*more: str) -> str:
+    """The processor, its cores and the versions, those of `more` packages too, in words."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "typer"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "typer", *more))
     processor = names[0] if names else platform.processor()
     return f"{processor}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}"
 
