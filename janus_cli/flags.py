@@ -29,8 +29,7 @@ def _show_version(wanted: bool) -> None:
 # Arguments. They are hidden because typer's help would call them lists of str; the usage line names
 # them and the help text of the command explains them.
 
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", hidden=True)]
-ImagesToAsk = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", hidden=True)]
+Images = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", hidden=True)]
 Question = Annotated[str | None, typer.Argument(metavar="QUESTION", hidden=True)]
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", hidden=True)]
 ModelToPull = Annotated[
@@ -46,6 +45,22 @@ InstalledModel = Annotated[
 PictureFile = Annotated[str, typer.Argument(metavar="FILE", hidden=True)]
 
 # Options of understanding
+
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Look into the folders of a folder, too.")
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE|-",
+        help="Read names of pictures, one a line, from a file or from standard input.",
+        show_default=False,
+    ),
+]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", help="Names in --files-from end in null bytes, not lines.")
+]
 
 Detail = Annotated[
     str,

@@ -51,7 +51,9 @@ def _open_file(path: str) -> BinaryIO:
     try:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
-            raise InputError(f"{path}: is a folder; name the pictures in it, as in {path}/*.png")
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise PermissionError
+            raise InputError(f"{path}: is a folder without pictures; -r looks into its folders too")
         if stat.S_ISREG(kind):
             return open(path, "rb")
         if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import flags, terminal, weights
+from . import flags, inputs, terminal, weights
 from .errors import ExitCode, InputError, UsageError
 from .schema import DETAILS, ImagineRequest, ModelChoice, UnderstandRequest
 
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from .engine.load import Engine
 
 RANDOM_SEEDS = 2**31
-IMAGE_ENDINGS = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".avif", ".heic", ".ppm", ".pgm", ".ico", ".jp2"),
-)
 
 
 def describe(
-    images: flags.Images,
+    images: flags.Images = None,
     detail: flags.Detail = "normal",
+    recursive: flags.Recursive = False,
+    files_from: flags.FilesFrom = None,
+    null: flags.Null = False,
     max_tokens: flags.MaxTokens = 512,
     temperature: flags.AnswerTemperature = 0.0,
     seed: flags.AnswerSeed = None,
@@ -37,14 +36,14 @@ def describe(
 ) -> int:
     """Describe each picture in words.
 
-    An IMAGE is a file, or - for standard input.
+    An IMAGE is a file, a folder, a pattern, or - for standard input.
     """
     from .understand import DESCRIBE_QUESTIONS
 
     if detail not in DETAILS:
         raise UsageError(f"--detail: {detail!r} is unknown; choose from {', '.join(DETAILS)}")
     request = UnderstandRequest(
-        images=_images(images),
+        images=_images(images or [], files_from, recursive=recursive, null=null),
         questions=(DESCRIBE_QUESTIONS[detail],),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -54,9 +53,12 @@ def describe(
 
 
 def ask(
-    images: flags.ImagesToAsk = None,
+    images: flags.Images = None,
     last: flags.Question = None,
     questions: flags.Questions = None,
+    recursive: flags.Recursive = False,
+    files_from: flags.FilesFrom = None,
+    null: flags.Null = False,
     together: flags.Together = False,
     chat: flags.Chat = False,
     max_tokens: flags.MaxTokens = 512,
@@ -71,13 +73,16 @@ def ask(
 ) -> int:
     """Ask a question about each picture.
 
-    An IMAGE is a file, or - for standard input; the last argument is the question, unless -q asks.
-    Several questions about one picture take little longer than one. --together asks once about all
-    pictures, in their order. --chat goes on with your next questions, and remembers.
+    An IMAGE is a file, a folder, a pattern, or - for standard input; the last argument is the
+    question, unless -q asks. Several questions about one picture take little longer than one.
+    --together asks once about all pictures, in their order. --chat goes on with your next
+    questions, and remembers.
     """
-    names, asked = _told_apart(images or [], last, questions or [], chat)
+    given = [*(images or []), *([] if last is None else [last])]
+    named, asked = _told_apart(given, questions or [], listed=files_from is not None, chat=chat)
+    names = _images(named, files_from, recursive=recursive, null=null)
     request = UnderstandRequest(
-        images=_images(names),
+        images=names,
         questions=asked or ("?",),  # --chat asks for it later
         together=together or (chat and len(names) > 1),
         max_tokens=max_tokens,
@@ -91,7 +96,10 @@ def ask(
 
 
 def ocr(
-    images: flags.Images,
+    images: flags.Images = None,
+    recursive: flags.Recursive = False,
+    files_from: flags.FilesFrom = None,
+    null: flags.Null = False,
     max_tokens: flags.MaxTokens = 512,
     temperature: flags.AnswerTemperature = 0.0,
     seed: flags.AnswerSeed = None,
@@ -104,13 +112,13 @@ def ocr(
 ) -> int:
     """Read the text in each picture.
 
-    An IMAGE is a file, or - for standard input. Nothing but the text is printed; of several
-    pictures, each line begins with its file.
+    An IMAGE is a file, a folder, a pattern, or - for standard input. Nothing but the text is
+    printed; of several pictures, each line begins with its file.
     """
     from .understand import OCR_QUESTION
 
     request = UnderstandRequest(
-        images=_images(images),
+        images=_images(images or [], files_from, recursive=recursive, null=null),
         questions=(OCR_QUESTION,),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -235,27 +243,42 @@ def _find(choice: ModelChoice) -> Path:
 
 
 def _told_apart(
-    images: list[str], last: str | None, questions: list[str], chat: bool
+    given: list[str], questions: list[str], *, listed: bool, chat: bool
 ) -> tuple[list[str], tuple[str, ...]]:
     """The pictures and the questions: the last argument is one, unless the others are given with
-    -q or a conversation leaves it out."""
-    if last is None:
-        raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
+    -q or a conversation leaves it out; the pictures may be listed elsewhere."""
     if questions:
         if chat:
             raise UsageError("-q: --chat reads its questions one by one; leave one of them")
-        return [*images, last], tuple(questions)
-    names_a_picture = os.path.isfile(last) and last.lower().endswith(IMAGE_ENDINGS)
-    if images and not names_a_picture:
+        return given, tuple(questions)
+    if not given and not listed:
+        raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
+    *images, last = given or [""]
+    names_a_picture = os.path.isfile(last) and inputs.is_picture(last)
+    if (images or listed) and last and not names_a_picture:
         return images, (last,)
     if chat:
-        return [*images, last], ()
-    raise UsageError(f'QUESTION: no question; write janus ask {last} "what is this?"')
+        return given, ()
+    raise UsageError(
+        f'QUESTION: no question; write janus ask {last or "--files-from FILE"} "what is this?"'
+    )
 
 
-def _images(names: list[str]) -> tuple[str, ...]:
-    if names.count("-") > 1:
-        raise UsageError("-: standard input holds one picture; name it once")
+def _images(
+    arguments: list[str], files_from: str | None, *, recursive: bool, null: bool
+) -> tuple[str, ...]:
+    """The names of all pictures: those of the arguments, then those of the list."""
+    if null and files_from is None:
+        raise UsageError("-0: says how the names in --files-from end; add --files-from")
+    if (*arguments, files_from).count("-") > 1:
+        raise UsageError("-: standard input is read once; name it once")
+    names = inputs.expand(arguments, recursive=recursive)
+    if files_from is not None:
+        names += inputs.listed(files_from, null=null)
+        if not names:
+            raise UsageError(f"--files-from {files_from}: names no picture; write one a line")
+    if not names:
+        raise UsageError("IMAGE: no picture; name a file, a folder, or - for standard input")
     return tuple(names)
 
 

@@ -82,7 +82,11 @@ def test_completion_script_can_be_shown(janus):
     [
         (["nonsense"], ["no such command 'nonsense'", "janus --help"]),
         (["--nonsense"], ["no such option: --nonsense"]),
-        (["describe"], ["describe: missing argument 'IMAGE'", "janus describe --help"]),
+        (["describe"], ["IMAGE: no picture; name a file, a folder"]),
+        (["ocr", "-0", "a.png"], ["-0", "--files-from"]),
+        (["ocr", "--files-from", "-", "-"], ["standard input", "once"]),
+        (["ocr", "--files-from", "-"], ["--files-from -: names no picture"]),
+        (["ask", "--files-from", "list"], ["QUESTION: no question", "--files-from"]),
         (["ask"], ["IMAGE"]),
         (["ask", "a.png"], ["QUESTION: no question"]),
         (["ask", "a.png", "a.png"], ["QUESTION: no question"]),

@@ -185,7 +185,7 @@ def test_a_bad_file_is_named_with_the_reason(name, folder):
 def test_what_is_no_file(folder, monkeypatch):
     with pytest.raises(InputError, match=r"^none\.png: no such file"):
         read_image("none.png")
-    with pytest.raises(InputError, match=r"is a folder; name the pictures in it"):
+    with pytest.raises(InputError, match=r"is a folder without pictures; -r"):
         read_image(str(folder))
     with pytest.raises(InputError, match=r"^/dev/zero: is neither a file nor a pipe"):
         read_image("/dev/zero")
