@@ -106,9 +106,9 @@ def load_model(
     drawing: bool = True,
 ) -> Janus:
     """Fill the networks from the files of a checkpoint, one tensor at a time."""
-    model = blank_model(checkpoint.config, precision, vision=vision, drawing=drawing)
-    everything = blank_model(checkpoint.config, precision)
-    checkpoint.check_names({name for name, _ in blanks(checkpoint, everything)})
+    model = blank_model(checkpoint.config, precision)
+    checkpoint.check_names({name for name, _ in blanks(checkpoint, model)})
+    model.keep(vision=vision, drawing=drawing)
     for name, tensor in filled(checkpoint, model, device):
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)

@@ -50,25 +50,28 @@ class GenerationHead(nn.Module):
 
 
 class Janus(nn.Module):
-    """One decoder between two ways of seeing: SigLIP features to read, VQ codes to draw.
+    """One decoder between two ways of seeing: SigLIP features to read, VQ codes to draw."""
 
-    A part that a request does not need may be left out when the model is built.
-    """
-
-    def __init__(self, config: JanusConfig, *, vision: bool = True, drawing: bool = True) -> None:
+    def __init__(self, config: JanusConfig) -> None:
         super().__init__()
         self.config = config
         width = config.language.hidden_size
         self.language = Decoder(config.language)
-        if vision:
-            self.vision = VisionTower(config.vision)
-            self.aligner = Aligner(config.vision.hidden_size, width, config.vision.aligner_depth)
-            self.text_head = nn.Linear(width, config.language.vocabulary, bias=False)
-        if drawing:
-            self.vq = VQTokenizer(config.vq)
-            self.generation_embed = blank_embedding(config.vq.codes, config.vq.code_size)
-            self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
-            self.generation_head = GenerationHead(width, config.vq.codes)
+        self.vision = VisionTower(config.vision)
+        self.aligner = Aligner(config.vision.hidden_size, width, config.vision.aligner_depth)
+        self.text_head = nn.Linear(width, config.language.vocabulary, bias=False)
+        self.vq = VQTokenizer(config.vq)
+        self.generation_embed = blank_embedding(config.vq.codes, config.vq.code_size)
+        self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
+        self.generation_head = GenerationHead(width, config.vq.codes)
+
+    def keep(self, *, vision: bool, drawing: bool) -> None:
+        """Leave out what a request does not need: what reads pictures, or what draws them."""
+        parts: tuple[str, ...] = () if vision else ("vision", "aligner", "text_head")
+        if not drawing:
+            parts += ("vq", "generation_embed", "generation_aligner", "generation_head")
+        for name in parts:
+            delattr(self, name)
 
     @property
     def device(self) -> torch.device:

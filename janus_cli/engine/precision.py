@@ -88,7 +88,8 @@ def blank_model(
 ) -> Janus:
     """The networks without their numbers, on the meta device, of the right kinds and dtypes."""
     with torch.device("meta"):
-        model = Janus(config, vision=vision, drawing=drawing)
+        model = Janus(config)
+        model.keep(vision=vision, drawing=drawing)
         arrange(model, precision)
     return model
 
