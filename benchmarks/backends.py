@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from engines import forget
 from PIL import Image
 from start import PENGUINS, machine
 
@@ -31,6 +32,7 @@ def ask(engine: Engine, question: str, tokens: int) -> None:
     with Image.open(PENGUINS) as image:
         pixels = engine.preprocessing.fit(image.convert("RGB"))[None]
     ids = engine.writer.conversation(1, [], question)
+    forget(engine)
     for _ in engine.write([Prompt(ids, pixels)], max_tokens=tokens):
         pass
 

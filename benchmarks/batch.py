@@ -15,7 +15,7 @@ import gc
 import statistics
 from pathlib import Path
 
-from engines import drawing, four_bits, never_ending, ours, question, seconds
+from engines import drawing, forget, four_bits, never_ending, ours, question, seconds
 from start import machine
 
 from janus_cli.engine.decode import Native, Sampling
@@ -46,6 +46,7 @@ def drawn(engine: Native, count: int) -> float:
 
 def described(engine: Native, count: int) -> float:
     """Pictures a second, of `count` different ones."""
+    forget(engine)
     prompts = [question(engine, seed) for seed in range(count)]
     spent = seconds(lambda: list(engine.write(prompts, max_tokens=WORDS)), engine.model.device)
     return count / spent

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import four_bits, never_ending, ours, question, theirs
+from engines import forget, four_bits, never_ending, ours, question, theirs
 from start import machine
 
 from janus_cli.engine.batch import Prompt
@@ -29,6 +29,7 @@ OWN = 12  # words of a question that the others do not share
 
 def answer(engine: Engine, prompts: Sequence[Prompt], tokens: int) -> tuple[float, float]:
     """Seconds to the first token and to the last."""
+    forget(engine)
     begun = time.perf_counter()
     first, said = 0.0, 0
     for _, token in engine.write(prompts, max_tokens=tokens):

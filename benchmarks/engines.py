@@ -104,6 +104,12 @@ def never_ending(engine: Engine) -> None:
     engine.writer.end_of_sentence = engine.writer.tokenizer.get_vocab_size() - 1
 
 
+def forget(engine: Engine) -> None:
+    """Let the next answer begin anew: ours keeps what it has seen of the last one's picture."""
+    if isinstance(engine, Native):
+        engine.past = None
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
