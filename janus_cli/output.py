@@ -50,7 +50,9 @@ class AnswerText:
         if len(request.questions) > 1:
             questions = [_introduced(question) for question in request.questions]
         self._prefixes = [name + question for name in names for question in questions]
-        self.streams = terminal.is_terminal(sys.stdout)
+        # Of several pictures the answers come whole: between two words the engine looks at the next
+        # ones, which would hold up a line that has begun, where progress could be shown.
+        self.streams = terminal.is_terminal(sys.stdout) and not several
         self._shown = ""
         self._within_line = False
 

@@ -42,6 +42,8 @@ class Conversation:
     shown: int = 0
     """How much of the text has been handed out in pieces."""
     done: bool = False
+    seconds: float = 0.0
+    """From its picture to its end, others under way beside it."""
 
 
 def run(request: UnderstandRequest, engine: Engine) -> Iterator[Event]:
@@ -52,6 +54,7 @@ def run(request: UnderstandRequest, engine: Engine) -> Iterator[Event]:
     others go on; pictures that belong together fail together.
     """
     asked = Asked(request, engine)
+    yield asked.progress()
     written = engine.write(
         asked.prompts(), max_tokens=request.max_tokens, temperature=request.temperature
     )
@@ -59,8 +62,9 @@ def run(request: UnderstandRequest, engine: Engine) -> Iterator[Event]:
         conversation = asked.conversations[number]
         listen(conversation, token, engine)
         yield from asked.events()
-        if len(asked.groups) > 1 and (token is None or len(conversation.tokens) == 1):
-            yield Progress("pictures", asked.answered // len(request.questions), len(asked.groups))
+        progress = asked.progress()
+        if token is None and progress.done < progress.total:
+            yield progress
     yield from asked.events()  # the failures at the end
 
 
@@ -74,7 +78,7 @@ class Asked:
         self.conversations: list[Conversation] = []
         """In the order of the prompts."""
         self.untold: deque[Conversation | Failure] = deque()
-        self.answered = 0
+        self.answered, self.failed = 0, 0
 
     def prompts(self) -> Iterator[Prompt]:
         """A prompt for each conversation; pictures are read when the engine asks for them."""
@@ -107,12 +111,20 @@ class Asked:
             self.untold.append(conversation)
             yield Prompt(ids, pixels, request.seed)
 
+    def progress(self) -> Progress:
+        """How many pictures are done with; of one nobody knows how long it takes."""
+        if len(self.groups) == 1:
+            return Progress("thinking", 0, 0)
+        done = self.answered // len(self.request.questions) + self.failed
+        return Progress("pictures", done, len(self.groups))
+
     def events(self) -> Iterator[Event]:
         """What can be told now: of the first untold conversation, and of those after it once it is
         done."""
         while self.untold:
             first = self.untold[0]
             if isinstance(first, Failure):
+                self.failed += 1
                 yield first
             elif first.done:
                 self.answered += 1
@@ -130,6 +142,7 @@ def listen(conversation: Conversation, token: int | None, engine: Engine) -> Non
     if token is None:
         conversation.text = engine.writer.decode(conversation.tokens).strip()
         conversation.done = True
+        conversation.seconds = time.perf_counter() - conversation.started
         return
     conversation.tokens.append(token)
     text = engine.writer.decode(conversation.tokens).lstrip()
@@ -148,5 +161,5 @@ def answer(conversation: Conversation, engine: Engine) -> Answer:
         precision=engine.precision,
         tokens=len(conversation.tokens),
         prompt_tokens=conversation.prompt_tokens,
-        seconds=time.perf_counter() - conversation.started,
+        seconds=conversation.seconds,
     )

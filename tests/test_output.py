@@ -104,6 +104,18 @@ def test_a_terminal_shows_an_answer_that_came_in_one(picture, fake_terminal):
     assert watched.screen == "? 0 1\n"
 
 
+def test_answers_to_several_pictures_come_whole(picture, fake_terminal):
+    """The engine looks at the next pictures in the meantime, which can take long."""
+    os.mkfifo("gate")
+    watched = fake_terminal("ask", picture, picture, "what?", env={"FAKE_GATE": "gate"})
+    watched.wait_for("loading the model")
+    assert "what?" not in watched.screen
+    for _ in range(2):
+        Path("gate").write_bytes(b"go")
+        watched.wait_for("a.png: what? 0 1\n")
+    assert watched.end() == 0
+
+
 def test_an_interrupted_answer_ends_its_line(picture, fake_terminal):
     os.mkfifo("gate")
     watched = fake_terminal("ask", picture, "one?", env={"FAKE_GATE": "gate"})
