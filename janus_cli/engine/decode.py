@@ -47,6 +47,25 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
 
+    @property
+    def guided(self) -> bool:
+        """Whether there are rows to move away from: at 1 they count for nothing."""
+        return self.guidance != 1
+
+    def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """A code for each of `uniforms` (n,): the first n rows of logits, guided by the next n."""
+        count = len(uniforms)
+        conditional = logits[:count]
+        if self.guided:
+            conditional = guide(conditional, logits[count : 2 * count], self.guidance)
+        return pick(
+            conditional,
+            uniforms,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
 
 class Native:
     """The engine on our own networks."""
@@ -105,34 +124,22 @@ class Native:
         """
         model, count = self.model, len(drawings)
         prompts = [drawing.ids for drawing in drawings]
-        if sampling.guidance != 1:
+        if sampling.guided:
             prompts += [drawing.unconditional for drawing in drawings]
-        used = len(prompts)
-        prompts += [prompts[-1]] * (-used % model.drawing_rows)
+        prompts += [prompts[-1]] * (-len(prompts) % model.drawing_rows)
         uniforms = uniform_numbers([drawing.seed for drawing in drawings], self.image_tokens)
         uniforms = uniforms.to(model.device)
 
-        def choose(states: Tensor, numbers: Tensor) -> Tensor:
-            logits = model.image_logits(states)
-            guided = logits[:count]
-            if used > count:
-                guided = guide(guided, logits[count:used], sampling.guidance)
-            return pick(
-                guided,
-                numbers,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-            )
-
         def advance(codes: Tensor, numbers: Tensor) -> Tensor:
             spread = codes.repeat(-(-len(prompts) // count))[: len(prompts)]
-            return choose(model.language.step(model.embed_codes(spread), cache), numbers)
+            states = model.language.step(model.embed_codes(spread), cache)
+            return sampling.choose(model.image_logits(states), numbers)
 
         capacity = max(len(ids) for ids in prompts) + self.image_tokens
         captured = model.device.type == "cuda"
         cache = self.new_cache(rows=len(prompts), capacity=capacity, static=captured)
-        codes = choose(self.prefill(prompts, cache), uniforms[:, 0])
+        logits = model.image_logits(self.prefill(prompts, cache))
+        codes = sampling.choose(logits, uniforms[:, 0])
         yield codes
         repeated = Repeated(advance, model.device, self.image_tokens - 1)
         for index in range(1, self.image_tokens):
