@@ -133,10 +133,11 @@ def test_a_cache_that_grows_keeps_what_it_holds(engine, monkeypatch):
 
 
 def test_little_memory_makes_small_batches(engine, counted, monkeypatch):
-    prompts = different_prompts(engine)
-    monkeypatch.setattr(batch, "free_memory", lambda device: 0)
+    prompts = [*different_prompts(engine), *prompts_about(engine, picture(1))]
+    monkeypatch.setattr(decode, "free_memory", lambda device: 0)
     small = answers(engine, prompts, max_tokens=5)
     assert set(counted["steps"]) == {1}
+    assert counted["pictures"] == 8  # of the first five 7, and one for all questions about the last
     monkeypatch.undo()
     assert answers(engine, prompts, max_tokens=5) == small
 

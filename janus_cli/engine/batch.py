@@ -13,8 +13,7 @@ from itertools import groupby, takewhile
 import torch
 from torch import Tensor
 
-from .kv_cache import Cache, cache_bytes
-from .machine import free_memory
+from .kv_cache import Cache
 from .model import Janus
 from .prompt import PromptWriter
 from .sample import pick, uniform_numbers
@@ -103,21 +102,8 @@ class TextBatch:
         self.cache = Cache(model.config.language, 0, 0, dtype=model.dtype, device=model.device)
 
     def has_room(self, group: Sequence[Numbered], most: int) -> bool:
-        """Whether a group can be added, up to `most` rows and as memory allows."""
-        if not self.rows:
-            return True
-        if len(self.rows) + len(group) > most:
-            return False
-        longest = max(len(prompt.ids) for _, prompt in group) + self.max_tokens
-        needed = self.bytes_of(
-            len(self.rows) + len(group), max(longest, self.cache.capacity)
-        ) - self.bytes_of(len(self.cache.lengths), self.cache.capacity)
-        return needed <= free_memory(self.model.device)
-
-    def bytes_of(self, rows: int, capacity: int) -> int:
-        """What a cache of this size takes in memory."""
-        model = self.model
-        return cache_bytes(model.config.language, rows=rows, capacity=capacity, dtype=model.dtype)
+        """Whether a group can be added without more than `most` rows."""
+        return not self.rows or len(self.rows) + len(group) <= most
 
     def admit(self, group: Sequence[Numbered]) -> Iterator[tuple[int, int | None]]:
         """Give each prompt of a group about the same pictures a row, and yield its first token."""

@@ -104,10 +104,11 @@ class Native:
         batch = TextBatch(
             self.model, self.writer, past, max_tokens=max_tokens, temperature=temperature
         )
-        groups = sharing(prompts, ANSWERS)
+        most = self.most_answers(max_tokens)
+        groups = sharing(prompts, most)
         waiting = next(groups, None)
         while waiting or batch.rows:
-            while waiting and batch.has_room(waiting, ANSWERS):
+            while waiting and batch.has_room(waiting, most):
                 yield from batch.admit(waiting)
                 waiting = next(groups, None)
             if batch.rows:
@@ -148,11 +149,19 @@ class Native:
 
     def most_pictures(self) -> int:
         """How many pictures are drawn at once, as memory allows: each has two rows of the cache."""
+        most = PICTURES.get(self.model.device.type, PICTURES_ELSEWHERE)
+        return min(most, max(1, self.rows_that_fit(self.image_tokens + PROMPT) // 2))
+
+    def most_answers(self, max_tokens: int) -> int:
+        """How many answers about a picture each are under way at once, as memory allows."""
+        capacity = self.writer.image_tokens + PROMPT + max_tokens
+        return min(ANSWERS, max(1, self.rows_that_fit(capacity)))
+
+    def rows_that_fit(self, capacity: int) -> int:
+        """How many rows of a cache of this capacity the free memory holds."""
         model = self.model
-        most = PICTURES.get(model.device.type, PICTURES_ELSEWHERE)
-        config, capacity = model.config.language, self.image_tokens + PROMPT
-        each = cache_bytes(config, rows=2, capacity=capacity, dtype=model.dtype)
-        return max(1, min(most, free_memory(model.device) // each))
+        row = cache_bytes(model.config.language, rows=1, capacity=capacity, dtype=model.dtype)
+        return free_memory(model.device) // row
 
     def paint(self, codes: Tensor) -> Tensor:
         """Codes (pictures, image tokens) to uint8 pictures (pictures, size, size, 3).
