@@ -254,8 +254,8 @@ def _told_apart(
     if not given and not listed:
         raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
     *images, last = given or [""]
-    names_a_picture = os.path.isfile(last) and inputs.is_picture(last)
-    if (images or listed) and last and not names_a_picture:
+    names_pictures = os.path.isdir(last) or (os.path.isfile(last) and inputs.is_picture(last))
+    if (images or listed) and last and not names_pictures:
         return images, (last,)
     if chat:
         return given, ()

@@ -122,6 +122,13 @@ def test_a_folder_in_the_program(picture, folder, fake_janus):
     assert asked.out == "photos/z.png: what? 0 1\n"
 
 
+def test_a_folder_is_no_question(picture, folder, fake_janus):
+    (folder / "photos").mkdir()
+    ended = fake_janus("ask", picture, "photos/")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert ended.err.startswith("janus: QUESTION: no question")
+
+
 def test_a_list_in_the_program(picture, fake_janus):
     asked = fake_janus("ask", "what?", "--files-from", "-", "--json", stdin="a.png\nnone.png\n")
     assert inputs_of(asked) == ["a.png", "none.png"]
