@@ -3,7 +3,7 @@
     python benchmarks/make_checkpoint.py janus-pro-1b -o /tmp/1b
     python benchmarks/batch.py --model /tmp/1b [--device cuda] [--precisions int4 bf16]
 
-Pictures a second of one at a time and of several. A drawing is measured by steps around its middle,
+Pictures a minute of one at a time and of several. A drawing is measured by steps around its middle,
 where a step costs as much as the mean of all; descriptions of 64 new words are measured whole, each
 of another picture.
 """

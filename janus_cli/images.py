@@ -14,8 +14,8 @@ from typing import BinaryIO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import InputError
+from .inputs import STDIN
 
-STDIN = "-"
 MAX_BYTES = 2**29  # of a picture that comes through a pipe
 WHITE = (255, 255, 255, 255)
 

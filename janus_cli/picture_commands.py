@@ -270,7 +270,7 @@ def _images(
     """The names of all pictures: those of the arguments, then those of the list."""
     if null and files_from is None:
         raise UsageError("-0: says how the names in --files-from end; add --files-from")
-    if (*arguments, files_from).count("-") > 1:
+    if (*arguments, files_from).count(inputs.STDIN) > 1:
         raise UsageError("-: standard input is read once; name it once")
     names = inputs.expand(arguments, recursive=recursive)
     if files_from is not None:

@@ -39,9 +39,7 @@ def test_pictures_are_drawn_together_as_far_as_memory_goes(engine, monkeypatch):
 
 
 def test_picture_i_is_drawn_with_seed_plus_i(engine, monkeypatch):
-    monkeypatch.setattr(
-        decode, "PICTURES_ELSEWHERE", 3
-    )  # four pictures: a full batch and a lone one
+    monkeypatch.setattr(decode, "PICTURES", 3)  # four pictures: a full batch and a lone one
     together = draw(engine, count=4, seed=7)
     alone = [draw(engine, count=1, seed=seed)[0] for seed in (7, 8, 9, 10)]
     assert [p.seed for p in together] == [7, 8, 9, 10]
@@ -59,6 +57,12 @@ def test_a_picture_does_not_depend_on_the_prompts_before_it(engine):
         (1, "a red circle on white", 0),
         (1, "a red circle on white", 1),
     ]
+
+
+def test_pictures_of_several_prompts_are_drawn_together(engine):
+    request = ImagineRequest(prompts=("two", "a red circle on white"), count=2)
+    labels = {e.label for e in imagine.run(request, engine) if isinstance(e, Progress)}
+    assert labels == {"pictures 1 to 4 of 4"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Row:
     uniforms: Tensor
     """A number in [0, 1) for each token, from the first."""
     tokens: list[int] = field(default_factory=list)
-    """The answer until now."""
+    """The answer until now, the end of the sentence included."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def sharing(prompts: Iterable[Prompt], most: int) -> Iterator[list[Numbered]]:
     """Neighbours about the same pictures, up to `most` at once, each with its number."""
 
     def pictures(item: Numbered) -> int:
-        number, prompt = item
-        return -number if prompt.pixels is None else id(prompt.pixels)
+        prompt = item[1]
+        return id(prompt if prompt.pixels is None else prompt.pixels)
 
-    for _, group in groupby(enumerate(prompts, start=1), key=pictures):
-        members = [(number - 1, prompt) for number, prompt in group]
+    for _, group in groupby(enumerate(prompts), key=pictures):
+        members = list(group)
         for first in range(0, len(members), most):
             yield members[first : first + most]
 

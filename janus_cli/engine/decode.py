@@ -24,8 +24,7 @@ from .vq import to_bytes
 
 PROMPT = 64  # words of a prompt, when memory is planned
 ANSWERS = 8  # under way at once; more gain little on a CPU, and the first comes later
-PICTURES = {"cuda": 16}  # drawn at once
-PICTURES_ELSEWHERE = 8
+PICTURES, PICTURES_ON_CUDA = 8, 16  # drawn at once
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Native:
 
     def most_pictures(self) -> int:
         """How many pictures are drawn at once, as memory allows: each has two rows of the cache."""
-        most = PICTURES.get(self.model.device.type, PICTURES_ELSEWHERE)
+        most = PICTURES_ON_CUDA if self.model.device.type == "cuda" else PICTURES
         return min(most, max(1, self.rows_that_fit(self.image_tokens + PROMPT) // 2))
 
     def most_answers(self, max_tokens: int) -> int:

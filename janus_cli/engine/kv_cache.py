@@ -1,9 +1,9 @@
 """Keys and values of the positions that the decoder has seen, so that a step computes only its own.
 
-Keys are kept transposed, since the product of one query with them is then the fastest of all ways
-that were measured (benchmarks/attention.py). Rows start at slot 0, whatever their length, and each
-attends over its own slots alone, so that its numbers do not depend on the rows beside it. Letters:
-B rows, N of them, T positions, S slots, H heads, K key-value heads, E head size.
+Keys are kept transposed: the product of one query with them is then as fast as any other way that
+was measured, or faster (benchmarks/attention.py). Rows start at slot 0, whatever their length, and
+each attends over its own slots alone, so that its numbers do not depend on the rows beside it.
+Letters: B rows, N of them, T positions, S slots, H heads, K key-value heads, E head size.
 """
 
 from __future__ import annotations
