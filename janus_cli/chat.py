@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from . import terminal
+from .answers import write_answers
 from .errors import ExitCode
-from .output import write_answers
 from .schema import Event, Turn, UnderstandRequest
 
 PROMPT = "> "

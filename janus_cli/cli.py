@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from . import flags, terminal
+from .imagine_commands import imagine, info
 from .model_commands import doctor, models, pull, quantize, rm
-from .picture_commands import ask, describe, imagine, info, ocr
+from .understand_commands import ask, describe, ocr
 
 COMMANDS: dict[Callable[..., int], str] = {
     describe: "janus describe photos/*.jpg --detail short --json > captions.jsonl",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from . import __version__, terminal, weights
 from .schema import BACKENDS, DETAILS, DEVICES, FAMILIES, PRECISIONS, WRITTEN
+
+RANDOM_SEEDS = 2**31
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -236,3 +239,8 @@ Version = Annotated[
         "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
     ),
 ]
+
+
+def random_seed() -> int:
+    """What --seed is where nobody gave one."""
+    return int.from_bytes(os.urandom(4), "big") % RANDOM_SEEDS

@@ -1,42 +1,18 @@
-"""Events → standard output and files: plain text or one JSON object a line, failures counted."""
+"""Answers → text or one JSON object a line, on standard output."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from . import png, terminal
-from .errors import ExitCode
-from .names import Targets
-from .schema import (
-    Answer,
-    Event,
-    Failure,
-    ImagineRequest,
-    Picture,
-    Piece,
-    Progress,
-    UnderstandRequest,
-)
+from . import terminal
+from .outcome import Outcome, report, sum_up
+from .schema import Answer, Event, Failure, Piece, Progress, UnderstandRequest
 from .terminal import ProgressLine
 
 LINES = re.compile(r"[^\n]*\n|[^\n]+")
-
-
-@dataclass
-class Outcome:
-    """How a run ended: the last answer, and how many of its inputs failed."""
-
-    total: int
-    failed: int = 0
-    answer: Answer | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        return ExitCode.INPUT if self.failed else ExitCode.OK
 
 
 class AnswerText:
@@ -113,78 +89,12 @@ def write_answers(
             elif isinstance(event, Failure):
                 progress.hide()
                 text.end()
-                _report(event, outcome, as_json)
+                report(event, outcome, as_json)
     finally:
         progress.hide()
         text.end()
-    _sum_up(outcome, as_json)
+    sum_up(outcome, as_json)
     return outcome
-
-
-def write_pictures(
-    events: Iterable[Event],
-    request: ImagineRequest,
-    targets: Targets,
-    progress: ProgressLine,
-    *,
-    as_json: bool,
-) -> Outcome:
-    """Write each picture to its file when it is drawn, then the contact sheet of its prompt."""
-    outcome = Outcome(total=len(request.prompts))
-    drawn: list[Picture] = []
-    for event in events:
-        if isinstance(event, Progress):
-            progress.show(event.label, event.done, event.total)
-        elif isinstance(event, Picture):
-            progress.hide()
-            drawn.append(event)
-            path = targets.paths[event.index][event.seed - request.seed]
-            png.write_picture(event, path, force=targets.force)
-            _announce(path, _picture_record(event, path), as_json)
-            if len(drawn) == request.count:
-                if targets.grids:
-                    grid = targets.grids[event.index]
-                    png.write_grid(drawn, grid, force=targets.force)
-                    _announce(grid, _grid_record(drawn, grid), as_json)
-                drawn = []
-        elif isinstance(event, Failure):
-            progress.hide()
-            drawn = []
-            _report(event, outcome, as_json)
-    _sum_up(outcome, as_json)
-    return outcome
-
-
-def write_settings(path: str, settings: dict[str, Any], *, as_json: bool) -> None:
-    """Write what a picture carries: a line a setting, or one object."""
-    if as_json:
-        terminal.write_json({"path": path, **settings})
-        return
-    for name, value in settings.items():
-        if value is not None:
-            terminal.write(f"{terminal.one_line(name)}: {terminal.one_line(str(value))}\n")
-
-
-def _announce(path: str, record: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        terminal.write_json(record)
-    else:
-        terminal.write_path(path)
-
-
-def _report(failure: Failure, outcome: Outcome, as_json: bool) -> None:
-    outcome.failed += 1
-    if as_json:
-        record = {"input": failure.input, "error": failure.error, "error_type": failure.error_type}
-        terminal.write_json(record)
-        return
-    named = failure.error.startswith((failure.input, "standard input", "-:"))
-    terminal.say(failure.error if named else f"{failure.input}: {failure.error}")
-
-
-def _sum_up(outcome: Outcome, as_json: bool) -> None:
-    if outcome.failed and (as_json or outcome.total > 1):
-        terminal.say(f"{outcome.failed} of {outcome.total} failed")
 
 
 def _answer_record(answer: Answer, request: UnderstandRequest) -> dict[str, Any]:
@@ -200,14 +110,3 @@ def _answer_record(answer: Answer, request: UnderstandRequest) -> dict[str, Any]
         "temperature": request.temperature,
         "seed": request.seed,
     }
-
-
-def _picture_record(picture: Picture, path: str) -> dict[str, Any]:
-    record = {"path": path, **png.settings_of(picture)}
-    return record | {"seconds": round(picture.seconds, 3)}
-
-
-def _grid_record(pictures: list[Picture], path: str) -> dict[str, Any]:
-    seconds = round(sum(picture.seconds for picture in pictures), 3)
-    settings = png.settings_of(pictures[0])
-    return {"path": path, "grid": True, **settings, "count": len(pictures), "seconds": seconds}

@@ -1,21 +1,14 @@
-"""The commands about pictures: flags → request → run → output, and nothing else."""
+"""describe, ask and ocr: flags → request → events → output, and nothing else."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import flags, inputs, terminal, weights
-from .errors import ExitCode, InputError, UsageError
-from .schema import DETAILS, ImagineRequest, ModelChoice, UnderstandRequest
-
-if TYPE_CHECKING:
-    from .engine.load import Engine
-
-RANDOM_SEEDS = 2**31
+from . import flags, inputs, terminal
+from .dispatch import find_model, open_model
+from .errors import UsageError
+from .flags import random_seed
+from .schema import DETAILS, ModelChoice, UnderstandRequest
 
 
 def describe(
@@ -127,78 +120,13 @@ def ocr(
     return _understand(request, ModelChoice(model, device, precision, backend, family), json)
 
 
-def imagine(
-    prompts: flags.Prompts,
-    count: flags.Count = 1,
-    seed: flags.Seed = None,
-    guidance: flags.Guidance = 5.0,
-    temperature: flags.Temperature = 1.0,
-    top_k: flags.TopK = 0,
-    top_p: flags.TopP = 1.0,
-    negative: flags.Negative = None,
-    output: flags.Output = None,
-    force: flags.Force = False,
-    grid: flags.Grid = False,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
-) -> int:
-    """Draw pictures, and print their paths.
-
-    A PROMPT says what to draw; - reads one a line from standard input. A path is printed when its
-    picture is complete. Picture i of a prompt depends on seed + i
-    and on nothing else. An existing file is never replaced without --force.
-    """
-    from . import names
-    from .output import write_pictures
-
-    request = ImagineRequest(
-        prompts=_prompts(prompts),
-        count=count,
-        seed=_random_seed() if seed is None else seed,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        negative=negative,
-    )
-    choice = ModelChoice(model, device, precision, backend, family)
-    targets = names.plan(request, output, grid=grid, force=force)
-    path = _find(choice)
-    names.make_folders(targets)
-    with terminal.ProgressLine("loading the model") as progress:
-        engine = _open(path, choice, vision=False, drawing=True)
-        from .imagine import run
-
-        events = run(request, engine)
-        return write_pictures(events, request, targets, progress, as_json=json).exit_code
-
-
-def info(file: flags.PictureFile, json: flags.Json = False) -> int:
-    """Show what a picture was drawn from.
-
-    FILE is a PNG that janus drew; it carries its prompt and all settings.
-    """
-    from .output import write_settings
-    from .png import read_settings
-
-    write_settings(file, read_settings(file), as_json=json)
-    return ExitCode.OK
-
-
 def _understand(request: UnderstandRequest, choice: ModelChoice, as_json: bool) -> int:
-    from .output import write_answers
+    from .answers import write_answers
 
-    path = _find(choice)
+    path = find_model(choice)
     with terminal.ProgressLine("loading the model") as progress:
-        engine = _open(path, choice, vision=True, drawing=False)
-        from .understand import run
-
-        events = run(request, engine)
-        return write_answers(events, request, progress, as_json=as_json).exit_code
+        answer = open_model(path, choice, drawing=False)
+        return write_answers(answer(request), request, progress, as_json=as_json).exit_code
 
 
 def _converse(
@@ -211,35 +139,10 @@ def _converse(
         raise UsageError("-: --chat reads questions from standard input; name the picture's file")
     for name in request.images:
         read_image(name)  # before anybody has typed a question about it
-    path = _find(choice)
+    path = find_model(choice)
     with terminal.ProgressLine("loading the model"):
-        engine = _open(path, choice, vision=True, drawing=False)
-    from .understand import run
-
-    return converse(request, question, lambda request: run(request, engine), as_json=as_json)
-
-
-def _open(path: Path, choice: ModelChoice, *, vision: bool, drawing: bool) -> Engine:
-    """Load the model, and say how it is run where that is not as one would expect."""
-    from .engine.load import open_engine
-
-    engine = open_engine(path, choice, vision=vision, drawing=drawing)
-    for note in engine.notes:
-        terminal.say(note)
-    return engine
-
-
-def _find(choice: ModelChoice) -> Path:
-    """The model's folder; whoever did not choose one is told which one it is."""
-    if choice.model:
-        return weights.find_model(choice.model)
-    from .catalog import choose_largest
-
-    name = choose_largest(choice.device)
-    if terminal.is_terminal(sys.stderr):
-        chosen = f"{name} answers, the largest model that fits; --model takes another"
-        terminal.say(weights.EMBEDDED_NOTICE if name == weights.EMBEDDED else chosen)
-    return weights.find_model(name)
+        answer = open_model(path, choice, drawing=False)
+    return converse(request, question, answer, as_json=as_json)
 
 
 def _told_apart(
@@ -282,29 +185,8 @@ def _images(
     return tuple(names)
 
 
-def _prompts(words: list[str]) -> tuple[str, ...]:
-    """The prompts as given, with the lines of standard input in the place of `-`."""
-    prompts: list[str] = []
-    for word in words:
-        prompts += _lines_of_stdin() if word == "-" else [word]
-    if not prompts:
-        raise UsageError("PROMPT: standard input holds no prompt; write one a line")
-    return tuple(prompts)
-
-
-def _lines_of_stdin() -> Iterable[str]:
-    if sys.stdin is None:
-        raise InputError("-: standard input is closed; pipe prompts in, one a line")
-    text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-    return (line.strip() for line in text.split("\n") if line.strip())
-
-
 def _answer_seed(seed: int | None, temperature: float) -> int:
     """The seed as given; a greedy answer needs none."""
     if seed is not None:
         return seed
-    return _random_seed() if temperature > 0 else 0
-
-
-def _random_seed() -> int:
-    return int.from_bytes(os.urandom(4), "big") % RANDOM_SEEDS
+    return random_seed() if temperature > 0 else 0
