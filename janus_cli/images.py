@@ -1,83 +1,154 @@
-"""A file or standard input → an RGB picture, as a viewer would show it. Knows nothing of models."""
+"""Bytes → RGB pictures, page by page, as a viewer would show them. Knows nothing of models."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import stat
-import sys
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Generator, Iterator
 from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from . import pdf, sources
 from .errors import InputError
-from .inputs import STDIN
+from .schema import Origin
 
-MAX_BYTES = 2**29  # of a picture that comes through a pipe
+Page = tuple[int | None, Image.Image | InputError]
+
 WHITE = (255, 255, 255, 255)
+PAGED = ("TIFF", "GIF")  # frames of other formats are a motion, or one picture in several sizes
+MAX_PAGES = 100_000
+BROKEN_IN_A_ROW = 20  # pages, until the rest is not tried
 
 
 def read_image(source: str) -> Image.Image:
-    """The picture in a file, or on standard input for `-`, upright, opaque and in 8-bit RGB."""
-    with open_image(source) as image:
-        return _flat(_upright(image))
+    """The picture in a file or at an address, or its first page; see read_pages.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with contextlib.closing(read_pages(source)) as pages:
+        _, page = next(pages)
+    if isinstance(page, InputError):
+        raise page
+    return page
+
+
+def read_pages(
+    source: str, *, without: Container[int] = (), origin: Origin = sources.HERE
+) -> Generator[Page]:
+    """Every page of a file, of standard input for `-`, or of an address: upright, opaque, in 8-bit
+    RGB, each read when it is asked for.
+
+    The pages of a PDF and the frames of a TIFF or GIF of several are numbered from 1, and those in
+    `without` are left out; a plain picture is one page with no number. A page that cannot be read
+    is the InputError that says so.
+
+    Raises:
+        InputError: nothing of it can be read.
+    """
+    name = sources.spoken(source)
+    with sources.open_source(source, origin) as stream:
+        read = pdf.render_pages if pdf.is_pdf(stream) else _pictures
+        with contextlib.closing(read(stream, name, without)) as pages:
+            yield from _bounded(pages, name)
 
 
 @contextlib.contextmanager
 def open_image(source: str) -> Iterator[Image.Image]:
     """The picture as it is stored; whatever is wrong with it comes out as an InputError."""
-    name = "standard input" if source == STDIN else source
-    with _open_stdin() if source == STDIN else _open_file(source) as stream, _errors_named(name):
-        if not stream.read(1):
-            raise InputError(f"{name}: is empty; is the download complete?")
+    name = sources.spoken(source)
+    with sources.open_source(source) as stream, _errors_named(name), _identified(stream) as image:
+        yield image
+
+
+def _bounded(pages: Iterator[Page], name: str) -> Iterator[Page]:
+    """The pages, as far as it makes sense to go on: a damaged file may claim any number."""
+    broken = 0
+    for number, page in pages:
+        if broken == BROKEN_IN_A_ROW:
+            reason = f"those before it are damaged, {broken} in a row; get a new copy"
+        elif number is not None and number > MAX_PAGES:
+            reason = f"there are more than {MAX_PAGES} pages; split the file first"
+        else:
+            yield number, page
+            broken = broken + 1 if isinstance(page, InputError) else 0
+            continue
+        yield number, InputError(f"{name}, page {number}: and what follows is not read: {reason}")
+        return
+
+
+# What Pillow knows
+
+
+def _pictures(stream: BinaryIO, name: str, without: Container[int]) -> Generator[Page]:
+    with _errors_named(name):
+        image = _identified(stream)
+    with image:
+        if image.format in PAGED and _has_several_frames(image):
+            yield from _frames(image, name, without)
+            return
+        with _errors_named(name):
+            picture = _finished(image)
+        yield None, picture
+
+
+def _identified(stream: BinaryIO) -> Image.Image:
+    """The picture, not decoded yet; HEIC's decoder is loaded only for what Pillow does not know."""
+    # For all threads at once, so never undone: decoders remark on odd but readable files.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        return Image.open(stream)
+    except UnidentifiedImageError:
+        import pillow_heif
+
         stream.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a decoder's remarks on odd but readable files
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(stream) as image:
-                yield image
+        if not pillow_heif.is_supported(stream):
+            raise
+        return pillow_heif.HeifImageFile(stream)
 
 
-def _open_stdin() -> BinaryIO:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("-: standard input is no picture; pipe one in, or name a file")
-    return _buffered(sys.stdin.buffer, "standard input")
-
-
-def _open_file(path: str) -> BinaryIO:
+def _has_several_frames(image: Image.Image) -> bool:
     try:
-        kind = os.stat(path).st_mode
-        if stat.S_ISDIR(kind):
-            if not os.access(path, os.R_OK | os.X_OK):
-                raise PermissionError
-            raise InputError(f"{path}: is a folder without pictures; -r looks into its folders too")
-        if stat.S_ISREG(kind):
-            return open(path, "rb")
-        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-            with open(path, "rb") as pipe:
-                return _buffered(pipe, path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the name") from None
-    except PermissionError:
-        raise InputError(f"{path}: may not be read; check its permissions") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be opened: {reason}; check the name") from error
-    raise InputError(f"{path}: is neither a file nor a pipe; name a picture")
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # what follows the first frame is damaged beyond counting
+        return False
 
 
-def _buffered(pipe: BinaryIO, name: str) -> BinaryIO:
-    """What comes through a pipe, in memory, because decoders seek."""
+def _frames(image: Image.Image, name: str, without: Container[int]) -> Iterator[Page]:
+    """The frames as they look when their turn comes; Pillow composes those of a GIF."""
+    for number in itertools.count(1):
+        page: Image.Image | InputError | None = None
+        try:
+            with _errors_named(f"{name}, page {number}"):
+                if not _turned_to(image, number):
+                    return
+                if number not in without:
+                    page = _finished(image)
+        except InputError as error:
+            page = error
+        if page is not None and number not in without:
+            yield number, page
+        if isinstance(page, InputError) and image.format == "GIF":
+            return  # what follows is painted over what cannot be read
+
+
+def _turned_to(image: Image.Image, number: int) -> bool:
+    """Whether there is such a frame; if so, it is the next to be decoded."""
     try:
-        data = pipe.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}; name a picture") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB; is it a picture?")
-    return io.BytesIO(data)
+        image.seek(number - 1)
+    except EOFError:
+        return False
+    return True
+
+
+def _finished(image: Image.Image) -> Image.Image:
+    """The frame that is due, upright, opaque and in 8-bit RGB, if it is not too large."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError
+    return _flat(_upright(image))
 
 
 @contextlib.contextmanager
@@ -86,7 +157,7 @@ def _errors_named(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise InputError(f"{name}: has more than {limit} megapixels; scale it down first") from None
     except UnidentifiedImageError:
@@ -100,7 +171,7 @@ def _errors_named(name: str) -> Iterator[None]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The first frame, turned as its EXIF orientation says."""
+    """The picture turned as its EXIF orientation says."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)

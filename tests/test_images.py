@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
+import pillow_heif
 import pytest
 from PIL import Image
 
+from janus_cli import images
 from janus_cli.errors import InputError
-from janus_cli.images import read_image
+from janus_cli.images import open_image, read_image, read_pages
 
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def corners() -> Image.Image:
@@ -115,10 +121,245 @@ def test_cmyk_gray_and_one_bit():
     assert pixels(read_image("1.png")) == [(255, 255, 255)]
 
 
-def test_the_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (2, 2), color) for color in (RED, GREEN)]
-    frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=10)
-    assert pixels(read_image("a.gif"))[0] == RED
+# Pages
+
+
+def save_frames(name: str, *frames: Image.Image, **how: object) -> None:
+    frames[0].save(name, save_all=True, append_images=frames[1:], **how)
+
+
+def colored(*colors: tuple[int, int, int]) -> list[Image.Image]:
+    return [Image.new("RGB", (16, 16), color) for color in colors]
+
+
+def nearest(page: Image.Image | InputError) -> tuple[int, int, int]:
+    """The color of a page that a lossy format may have changed a little."""
+    assert isinstance(page, Image.Image), page
+    return tuple(255 if value > 127 else 0 for value in page.getpixel((8, 8)))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.tif", "a.webp", "a.avif"])
+def test_a_plain_picture_has_no_page_number(name):
+    colored(RED)[0].save(name)
+    ((number, page),) = read_pages(name, without={1})
+    assert (number, nearest(page), page.mode) == (None, RED, "RGB")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tif"])
+def test_every_frame_is_a_page(name):
+    save_frames(name, *colored(RED, GREEN, BLUE))
+    pages = list(read_pages(name))
+    assert [number for number, _ in pages] == [1, 2, 3]
+    assert [nearest(page) for _, page in pages] == [RED, GREEN, BLUE]
+    assert nearest(read_image(name)) == RED
+    assert [number for number, _ in read_pages(name, without={1, 3})] == [2]
+    assert list(read_pages(name, without=range(100))) == []
+
+
+@pytest.mark.parametrize("compression", ["tiff_deflate", "tiff_lzw", "jpeg", "packbits"])
+def test_pages_of_a_compressed_tiff(compression):
+    save_frames("a.tif", *colored(RED, GREEN, BLUE), compression=compression)
+    assert [nearest(page) for _, page in read_pages("a.tif")] == [RED, GREEN, BLUE]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.webp", "WEBP"), ("a.png", "PNG"), ("a.jpg", "MPO"), ("a.avif", "AVIF")]
+)
+def test_the_frames_of_other_formats_are_no_pages(name, kind):
+    save_frames(name, *colored(RED, GREEN, BLUE), format=kind)
+    with Image.open(name) as image:
+        assert (image.format, image.n_frames) == (kind, 3)
+    ((number, page),) = read_pages(name)
+    assert (number, nearest(page)) == (None, RED)
+
+
+def half(color: str, x: int) -> Image.Image:
+    """Two columns of color, where the other two are transparent."""
+    image = Image.new("RGBA", (4, 1), (0, 0, 0, 0))
+    image.paste(color, (x, 0, x + 2, 1))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("disposal", "second", "third"),
+    [
+        (1, [RED, RED, BLUE, BLUE], [RED, GREEN, GREEN, BLUE]),  # painted over what is there
+        (2, [WHITE, WHITE, BLUE, BLUE], [WHITE, GREEN, GREEN, WHITE]),  # wiped before
+        (3, [WHITE, WHITE, BLUE, BLUE], [WHITE, GREEN, GREEN, WHITE]),  # as it was before
+    ],
+)
+def test_frames_of_a_gif_are_composed(disposal, second, third):
+    frames = [half("red", 0), half("blue", 2), half("lime", 1)]
+    save_frames("a.gif", *frames, disposal=disposal)
+    pages = [pixels(page) for _, page in read_pages("a.gif")]
+    assert pages == [[RED, RED, WHITE, WHITE], second, third]
+    assert [pixels(page) for _, page in read_pages("a.gif", without={1, 2})] == [third]
+
+
+def test_a_gif_that_ends_early(folder):
+    save_frames("a.gif", *(Image.effect_noise((32, 32), 80) for _ in range(3)))
+    data = (folder / "a.gif").read_bytes()
+    (folder / "a.gif").write_bytes(data[:-200])
+    *whole, (number, error) = read_pages("a.gif")
+    assert [number for number, _ in whole] == [1, 2]
+    assert number == 3 and isinstance(error, InputError)
+    assert str(error).startswith("a.gif, page 3: is damaged or truncated (image file is truncated")
+
+
+def tiff(*frames: tuple[int, int, bytes], turned: int = -1, loop: bool = False) -> bytes:
+    """A gray TIFF of frames, each a width, a height and deflated data; one of them is to be turned
+    by 90 degrees, and `loop` leads from the last to the first."""
+    data = b"II*\0" + struct.pack("<I", 8)
+    for place, (width, height, content) in enumerate(frames):
+        at = len(data)
+        content_at = at + 2 + 9 * 12 + 4
+        following = content_at + len(content)
+        last = place + 1 == len(frames)
+        tags = {256: width, 257: height, 258: 8, 259: DEFLATE, 262: 1}
+        tags |= {273: content_at, 274: 6 if place == turned else 1, 278: height, 279: len(content)}
+        data += struct.pack("<H", len(tags))
+        data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        data += struct.pack("<I", (8 if loop else 0) if last else following) + content
+    return data
+
+
+DEFLATE = 8
+FINE = (8, 8, zlib.compress(bytes([119] * 64)))
+BROKEN = (8, 8, b"no zlib")
+
+
+def test_a_page_of_a_tiff_is_turned_as_it_says(folder):
+    frame = (2, 1, zlib.compress(bytes([0, 255])))
+    (folder / "a.tif").write_bytes(tiff(frame, frame, frame, turned=1))
+    assert [page.size for _, page in read_pages("a.tif")] == [(2, 1), (1, 2), (2, 1)]
+    assert {tuple(pixels(page)) for _, page in read_pages("a.tif")} == {((0, 0, 0), WHITE)}
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (BROKEN, "is damaged or truncated"),
+        ((8, 8, FINE[2][:-9]), "is damaged or truncated"),
+        ((0, 8, b""), "is damaged or truncated"),
+        ((20_000, 20_000, b""), "has more than 89 megapixels; scale it down first"),
+        ((10_000, 10_000, b""), "has more than 89 megapixels; scale it down first"),
+    ],
+)
+def test_a_broken_page_among_others(frame, reason, folder):
+    (folder / "a.tif").write_bytes(tiff(FINE, frame, FINE))
+    first, (number, error), third = read_pages("a.tif")
+    assert (first[0], third[0]) == (1, 3)
+    assert pixels(first[1]) == pixels(third[1]) == [(119, 119, 119)] * 64
+    assert number == 2 and isinstance(error, InputError)
+    assert str(error).startswith(f"a.tif, page 2: {reason}")
+    assert [number for number, _ in read_pages("a.tif", without={2})] == [1, 3]
+
+
+def test_read_image_raises_what_is_wrong_with_the_first_page(folder):
+    (folder / "a.tif").write_bytes(tiff(BROKEN, FINE))
+    with pytest.raises(InputError, match=r"^a\.tif, page 1: is damaged"):
+        read_image("a.tif")
+
+
+def test_a_tiff_whose_pages_go_in_a_circle(folder):
+    (folder / "a.tif").write_bytes(tiff(FINE, FINE, loop=True))
+    assert [number for number, _ in itertools.islice(read_pages("a.tif"), 9)] == [1, 2]
+
+
+def test_more_broken_pages_than_anybody_wants_to_hear_of(folder):
+    (folder / "a.tif").write_bytes(tiff(FINE, *[BROKEN] * 100))
+    pages = list(read_pages("a.tif"))
+    assert [number for number, _ in pages] == list(range(1, 3 + images.BROKEN_IN_A_ROW))
+    assert str(pages[-1][1]) == (
+        "a.tif, page 22: and what follows is not read: those before it are damaged, 20 in a row; "
+        "get a new copy"
+    )
+
+
+def test_more_pages_than_a_file_may_have(folder, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PAGES", 3)
+    (folder / "a.tif").write_bytes(tiff(*[FINE] * 3))
+    assert len(list(read_pages("a.tif"))) == 3
+    (folder / "a.tif").write_bytes(tiff(*[FINE] * 5))
+    *_, (number, error) = read_pages("a.tif")
+    assert number == 4
+    assert str(error) == (
+        "a.tif, page 4: and what follows is not read: there are more than 3 pages; "
+        "split the file first"
+    )
+
+
+def test_a_page_is_decoded_when_it_is_asked_for(folder, monkeypatch):
+    (folder / "a.tif").write_bytes(tiff(*[FINE] * 3))
+    decoded, load = [], Image.Image.load
+    monkeypatch.setattr(
+        Image.Image, "load", lambda image: decoded.append(image.getbbox) or load(image)
+    )
+    pages = read_pages("a.tif")
+    next(pages)
+    so_far = len(decoded)
+    list(pages)
+    assert 0 < so_far < len(decoded)
+
+
+# HEIC
+
+
+def save_heic(name: str, *colors: tuple[int, int, int], **how: object) -> None:
+    first, *others = (image.resize((64, 64)) for image in colored(*colors))
+    heic = pillow_heif.from_pillow(first)
+    for other in others:
+        heic.add_from_pillow(other)
+    heic.save(name, **how)
+
+
+def test_heic():
+    save_heic("a.heic", BLUE)
+    ((number, page),) = read_pages("a.heic")
+    assert (number, nearest(page), page.mode) == (None, BLUE, "RGB")
+    with open_image("a.heic") as image:
+        assert image.size == (64, 64)
+
+
+def test_the_primary_picture_of_several_in_heic():
+    save_heic("a.heic", RED, GREEN, BLUE, primary_index=1)
+    ((number, page),) = read_pages("a.heic")
+    assert (number, nearest(page)) == (None, GREEN)
+
+
+def test_heic_is_turned_as_it_says():
+    wide = Image.new("RGB", (128, 64), "red")
+    wide.paste("blue", (64, 0, 128, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow_heif.from_pillow(wide).save("a.heic", exif=exif.tobytes())
+    upright = read_image("a.heic")
+    assert upright.size == (64, 128)
+    assert upright.getpixel((32, 16))[0] > 200 and upright.getpixel((32, 112))[2] > 200
+
+
+def test_half_of_a_heic(folder):
+    save_heic("a.heic", RED)
+    data = (folder / "a.heic").read_bytes()
+    for end in (len(data) // 2, len(data) - 4):
+        (folder / "a.heic").write_bytes(data[:end])
+        with pytest.raises(InputError, match=r"^a\.heic: is damaged or truncated"):
+            read_image("a.heic")
+
+
+def test_common_formats_load_no_other_decoder():
+    colored(RED)[0].save("a.png")
+    probe = (
+        "import sys; from janus_cli.images import read_image; read_image('a.png');"
+        "print({'pillow_heif', 'pypdfium2', 'httpx2', 'asyncio'} & set(sys.modules))"
+    )
+    root = Path(images.__file__).parent.parent
+    env = os.environ | {"PYTHONPATH": str(root)}
+    ended = subprocess.run([sys.executable, "-c", probe], env=env, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("set()\n", "")
+
+
+# Pipes and files that are no pictures
 
 
 def test_a_named_pipe():
