@@ -33,7 +33,7 @@ def ask(engine: Engine, question: str, tokens: int) -> None:
         pixels = engine.preprocessing.fit(image.convert("RGB"))[None]
     ids = engine.writer.conversation(1, [], question)
     forget(engine)
-    for _ in engine.write([Prompt(ids, pixels)], max_tokens=tokens):
+    for _ in engine.write([Prompt(ids, pixels, max_tokens=tokens)]):
         pass
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from engines import drawing, forget, four_bits, never_ending, ours, question, seconds
@@ -47,8 +48,8 @@ def drawn(engine: Native, count: int) -> float:
 def described(engine: Native, count: int) -> float:
     """Pictures a second, of `count` different ones."""
     forget(engine)
-    prompts = [question(engine, seed) for seed in range(count)]
-    spent = seconds(lambda: list(engine.write(prompts, max_tokens=WORDS)), engine.model.device)
+    prompts = [replace(question(engine, seed), max_tokens=WORDS) for seed in range(count)]
+    spent = seconds(lambda: list(engine.write(prompts)), engine.model.device)
     return count / spent
 
 

@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engines import forget, four_bits, never_ending, ours, question, theirs
@@ -32,7 +33,7 @@ def answer(engine: Engine, prompts: Sequence[Prompt], tokens: int) -> tuple[floa
     forget(engine)
     begun = time.perf_counter()
     first, said = 0.0, 0
-    for _, token in engine.write(prompts, max_tokens=tokens):
+    for _, token in engine.write([replace(prompt, max_tokens=tokens) for prompt in prompts]):
         first = first or time.perf_counter() - begun
         said += token is not None
     assert said == tokens * len(prompts), "an answer ended early"

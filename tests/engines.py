@@ -1,6 +1,7 @@
 """Engines asked for one thing, as most tests want it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -9,10 +10,10 @@ from janus_cli.engine.decode import Drawing, Sampling
 
 
 def answers(engine, prompts: Sequence[Prompt], **options) -> list[list[int]]:
-    """The tokens of every answer, in the order of the prompts."""
+    """The tokens of every answer, in the order of the prompts, each of which gets the options."""
     said: list[list[int]] = [[] for _ in prompts]
     ended = []
-    for number, token in engine.write(prompts, **options):
+    for number, token in engine.write([replace(prompt, **options) for prompt in prompts]):
         if token is None:
             ended.append(number)
         else:

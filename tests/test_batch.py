@@ -1,13 +1,17 @@
 """Several answers at once are the answers one at a time, whatever comes or ends meanwhile."""
 
+import weakref
+from dataclasses import replace
+
 import pytest
 import torch
 
-from janus_cli.engine import batch, decode
+from janus_cli.engine import batch, decode, writing
 from janus_cli.engine.batch import Prompt
 from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.graph import Repeated
 from janus_cli.engine.load import open_engine
+from janus_cli.engine.machine import is_out_of_memory
 from janus_cli.schema import ModelChoice, Turn
 from tests.checkpoints import IMAGE_SIZE, save_tiny_checkpoint
 from tests.engines import answers, draw, embed
@@ -88,6 +92,22 @@ def test_together_as_alone(engine, temperature):
     assert len({tuple(tokens) for tokens in together}) == len(prompts)
 
 
+def test_every_prompt_has_its_own_temperature_and_length(engine):
+    """A greedy answer stays greedy beside one that is not, and neither sees the other."""
+    prompts = [
+        replace(prompt, temperature=temperature, max_tokens=max_tokens)
+        for prompt, temperature, max_tokens in zip(
+            different_prompts(engine), (0, 0.7, 0, 1.0, 3.0, 0), (12, 5, 1, 12, 9, 3), strict=True
+        )
+    ]
+    together = answers(engine, prompts)
+    assert together == alone(engine, prompts)
+    assert [len(tokens) for tokens in together] == [12, 5, 1, 12, 9, 3]
+    greedy = alone(engine, [replace(prompt, temperature=0.0) for prompt in prompts])
+    same = [a == b for a, b in zip(together, greedy, strict=True)]
+    assert same == [True, False, True, False, False, True]
+
+
 def test_a_prompt_is_asked_for_when_a_row_is_free(engine, counted, monkeypatch):
     monkeypatch.setattr(decode, "ANSWERS", 2)
     prompts = different_prompts(engine)
@@ -96,10 +116,10 @@ def test_a_prompt_is_asked_for_when_a_row_is_free(engine, counted, monkeypatch):
     def one_by_one():
         for number, prompt in enumerate(prompts):
             pulled.append(number)
-            yield prompt
+            yield replace(prompt, max_tokens=5)
 
     said: list[list[int]] = [[] for _ in prompts]
-    for number, token in engine.write(one_by_one(), max_tokens=5):
+    for number, token in engine.write(one_by_one()):
         assert len(pulled) <= number + 4  # two under way, one that waits, one to tell groups apart
         if token is not None:
             said[number].append(token)
@@ -217,7 +237,7 @@ def test_the_past_of_another_picture_is_of_no_use(engine, other):
 
 
 def test_nothing_to_answer(engine):
-    assert list(engine.write(iter(()), max_tokens=4)) == []
+    assert list(engine.write(iter(()))) == []
 
 
 def test_an_answer_ends_where_the_context_does(engine):
@@ -225,6 +245,148 @@ def test_an_answer_ends_where_the_context_does(engine):
     ids = (engine.writer.drawing("two circles") * context)[: context - 3]
     said = answers(engine, [Prompt(ids), *different_prompts(engine)[:1]], max_tokens=6)
     assert [len(tokens) for tokens in said] == [3, 6]
+
+
+# Where memory runs out
+
+
+@pytest.fixture
+def scarce(engine, monkeypatch):
+    """Memory for a few rows of a batch only: `step` of them in a step, `prefill` in the cache."""
+    language, step, prefill = (
+        engine.model.language,
+        *(getattr(engine.model.language, name) for name in ("step", "prefill")),
+    )
+    room = {"step": 99, "prefill": 99, "failed": 0, "steps": []}
+
+    def check(kind, rows):
+        if rows > room[kind]:
+            room["failed"] += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def scarce_step(x, cache):
+        check("step", len(x))
+        room["steps"].append(len(x))
+        return step(x, cache)
+
+    def scarce_prefill(x, cache, rows, lengths=None):
+        check("prefill", max(rows) + 1)
+        return prefill(x, cache, rows, lengths)
+
+    monkeypatch.setattr(language, "step", scarce_step)
+    monkeypatch.setattr(language, "prefill", scarce_prefill)
+    return room
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("kind", ["step", "prefill"])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_fewer_at_once_where_memory_runs_out(engine, scarce, kind, rows, temperature):
+    prompts = [*different_prompts(engine), *prompts_about(engine, picture(1))]
+    options = {"max_tokens": 6, "temperature": temperature}
+    expected = alone(engine, prompts, **options)
+    scarce.update({kind: rows})
+    scarce["steps"].clear()
+    assert answers(engine, prompts, **options) == expected
+    assert scarce["failed"] and max(scarce["steps"]) <= rows
+
+
+def test_answers_go_on_from_where_they_were(engine, scarce):
+    """Memory that runs out midway: nothing is said twice, and little is computed again."""
+    prompts = [replace(p, max_tokens=20, temperature=1.0) for p in different_prompts(engine)]
+    expected = alone(engine, prompts)
+    scarce["steps"].clear()
+    said: list[list[int]] = [[] for _ in prompts]
+    for number, token in engine.write(prompts):
+        if token is not None:
+            said[number].append(token)
+        if len(scarce["steps"]) == 10:
+            scarce["step"] = 3
+    assert said == expected
+    assert scarce["failed"] == 1
+    assert scarce["steps"][10:] == [3] * 8 * 2  # 11 tokens are known, the twelfth begins anew
+
+
+def test_the_limit_holds_until_the_end_of_the_call(engine, scarce):
+    prompts = different_prompts(engine)
+    scarce["step"] = 3
+    written = engine.write([replace(prompt, max_tokens=4) for prompt in prompts])
+    while not scarce["failed"]:
+        next(written)
+    scarce["step"] = 99
+    for _ in written:
+        pass
+    assert max(scarce["steps"]) == 3
+    answers(engine, prompts, max_tokens=4)
+    assert max(scarce["steps"]) == len(prompts)
+
+
+def test_a_lone_answer_is_tried_again_with_a_new_cache(engine, scarce, monkeypatch):
+    prompt = different_prompts(engine)[0]
+    expected = alone(engine, [prompt], max_tokens=6)
+    scarce["step"] = 0
+
+    def enough(device):
+        scarce["step"] = 99
+
+    monkeypatch.setattr(writing, "give_back_memory", enough)
+    engine.past = None
+    assert answers(engine, [prompt], max_tokens=6) == expected
+    assert scarce["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "tries"),
+    [("step", 4), ("prefill", 2)],  # six at once, three, one and that again; or the first one twice
+)
+def test_what_has_no_room_even_alone_is_an_error(engine, scarce, kind, tries):
+    scarce[kind] = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        answers(engine, different_prompts(engine), max_tokens=9)
+    assert scarce["failed"] == tries
+    scarce[kind] = 99
+    assert answers(engine, different_prompts(engine)[:1], max_tokens=4)
+
+
+def test_another_error_is_no_reason_to_try_again(engine, monkeypatch):
+    def broken(x, cache):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(engine.model.language, "step", broken)
+    with pytest.raises(ValueError, match="a defect"):
+        answers(engine, different_prompts(engine), max_tokens=4)
+
+
+def test_nothing_of_the_batch_is_held_when_another_is_begun(engine, monkeypatch):
+    """Nor by the error, whose traceback has seen it."""
+    held, freed = [], []
+
+    def full(x, cache):
+        held.append(weakref.ref(cache))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.model.language, "step", full)
+    monkeypatch.setattr(
+        writing, "give_back_memory", lambda device: freed.append(held[-1]() is None)
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        answers(engine, different_prompts(engine), max_tokens=9)
+    assert freed == [True] * 4
+
+
+def test_what_counts_as_out_of_memory():
+    with pytest.raises(RuntimeError) as on_the_cpu:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    for error in (
+        on_the_cpu.value,
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to"),
+    ):
+        assert is_out_of_memory(error)
+    for other in (RuntimeError("mat1 and mat2 cannot be multiplied"), ValueError("out of memory")):
+        assert not is_out_of_memory(other)
 
 
 # Drawing

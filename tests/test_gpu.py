@@ -6,6 +6,8 @@ import torch
 from janus_cli.engine.batch import Prompt
 from janus_cli.engine.decode import Drawing, Sampling
 from janus_cli.engine.load import open_engine
+from janus_cli.engine.sample import pick
+from janus_cli.engine.shared import Shared
 from janus_cli.schema import ModelChoice
 from tests.checkpoints import IMAGE_SIZE
 from tests.engines import answer, answers, draw, embed
@@ -62,6 +64,19 @@ def test_a_picture_does_not_depend_on_its_neighbours(wide_checkpoint, precision)
     together = draw(engine, ids, [7, 8, 9, 10])
     for row, seed in enumerate((7, 8, 9, 10)):
         assert torch.equal(draw(engine, ids, [seed])[0], together[row])
+
+
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}])
+def test_a_lone_row_is_picked_as_one_among_others(options):
+    """Of as many choices as Janus has codes, where the order of a sum decides many a pick."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(16384, generator=generator).cuda()
+    uniforms = torch.rand(500, generator=generator).cuda()
+    for first in range(0, 500, 2):
+        both = uniforms[first : first + 2]
+        together = pick(logits.expand(2, -1), both, **options)
+        alone = [pick(logits[None], one[None], **options) for one in both]
+        assert torch.equal(together, torch.cat(alone))
 
 
 # Precisions. The plain layers are held to fp32 on the CPU; bounds as in test_precision.py.
@@ -156,3 +171,25 @@ def test_answers_together_are_the_answers_alone(wide_checkpoint):
     ]
     alone = [answers(engine, [prompt], max_tokens=12)[0] for prompt in prompts]
     assert answers(engine, prompts, max_tokens=12) == alone
+
+
+def test_a_shared_engine_writes_between_steps_of_a_captured_drawing(wide_checkpoint, monkeypatch):
+    """Text and replayed steps take turns in one thread; each is what it is alone."""
+    from janus_cli.engine import graph
+
+    monkeypatch.setattr(graph, "PAYS_BACK", 1)
+    engine = open_engine(wide_checkpoint, ModelChoice(device="cuda", precision="fp32"))
+    ids = engine.writer.drawing("a red circle")
+    prompt = Prompt(engine.writer.conversation(0, [], "how many?"), max_tokens=12)
+    pictures, said = draw(engine, ids, [7, 8]).cpu(), answers(engine, [prompt])
+    shared = Shared(engine)
+    try:
+        drawings = [Drawing(ids, engine.writer.unconditional(ids), seed) for seed in (7, 8)]
+        columns = shared.draw(drawings, Sampling())
+        drawn = [next(columns) for _ in range(5)]
+        assert answers(shared, [prompt]) == said
+        drawn += columns
+        assert torch.equal(torch.stack(drawn, dim=1), pictures)
+        assert torch.equal(shared.paint(pictures), engine.paint(pictures.cuda()))
+    finally:
+        shared.close()

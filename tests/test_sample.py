@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from janus_cli.engine.sample import guide, keep_top_k, keep_top_p, pick, uniform_numbers
+from janus_cli.engine.sample import guide, keep_top_k, keep_top_p, pick, pick_each, uniform_numbers
 
 LOGITS = torch.tensor([[2.0, 0.5, 1.0, -1.0, 0.0]])
 
@@ -24,6 +24,18 @@ def test_picks_follow_the_softmax(temperature):
 def test_temperature_zero_is_greedy_whatever_the_number():
     uniforms = torch.tensor([0.0, 0.5, 0.999])
     assert pick(LOGITS.expand(3, -1), uniforms, temperature=0).tolist() == [0, 0, 0]
+
+
+def test_every_row_is_picked_as_if_it_were_alone():
+    logits = torch.randn(6, 500, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.linspace(0, 0.999, 6)
+    temperatures = torch.tensor([0, 0.3, 1.0, 0, 7.0, 0.3])
+    together = pick_each(logits, uniforms, temperatures)
+    for row in range(6):
+        alone = slice(row, row + 1)
+        assert together[alone] == pick_each(logits[alone], uniforms[alone], temperatures[alone])
+        temperature = temperatures[row].item()
+        assert together[row] == pick(logits[alone], uniforms[alone], temperature=temperature)
 
 
 def test_top_k_keeps_the_k_most_likely():

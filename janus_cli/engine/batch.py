@@ -1,12 +1,13 @@
 """Answers under way, several at once: which prompt has which row of the cache, and for how long.
 
 A row that is free takes the next prompt while the others go on. Prompts about the same pictures
-share all that they begin with: it is computed once. So is the past of a conversation.
+share all that they begin with: it is computed once. So is the past of a conversation. What happens
+where memory runs out, writing.py knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from .kv_cache import Cache
 from .model import Janus
 from .prompt import PromptWriter
-from .sample import pick, uniform_numbers
+from .sample import pick_each, uniform_numbers
 
 GROWTH = 64  # positions by which the cache grows at least
 
@@ -30,12 +31,17 @@ class Prompt:
     pixels: Tensor | None = None
     """(pictures, 3, size, size) for those placeholders, in order."""
     seed: int = 0
+    max_tokens: int = 512
+    """The answer ends there at the latest; 1 or more."""
+    temperature: float = 0.0
+    """0 is greedy."""
 
 
 Numbered = tuple[int, Prompt]
+Said = tuple[int, int | None]  # the number of a prompt and a token, or None: the answer is complete
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """An answer under way."""
 
@@ -47,6 +53,19 @@ class Row:
     """A number in [0, 1) for each token, from the first."""
     tokens: list[int] = field(default_factory=list)
     """The answer until now, the end of the sentence included."""
+    retried: bool = False
+    """Whether memory has run out for this answer alone."""
+
+    @classmethod
+    def begin(cls, number: int, prompt: Prompt, context: int) -> Row:
+        """An answer of which nothing is known, in a context of so many positions."""
+        left = min(prompt.max_tokens, context - len(prompt.ids))
+        return cls(number, prompt, left, uniform_numbers([prompt.seed], left)[0])
+
+    @property
+    def length(self) -> int:
+        """Of the prompt and the answer until now."""
+        return len(self.prompt.ids) + len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -84,68 +103,58 @@ def sharing(prompts: Iterable[Prompt], most: int) -> Iterator[list[Numbered]]:
 class TextBatch:
     """The rows of one batch; their cache grows with them."""
 
-    def __init__(
-        self,
-        model: Janus,
-        writer: PromptWriter,
-        past: Past | None = None,
-        *,
-        max_tokens: int,
-        temperature: float,
-    ) -> None:
+    def __init__(self, model: Janus, writer: PromptWriter, past: Past | None = None) -> None:
         self.model = model
         self.writer = writer
-        self.max_tokens = max_tokens
-        self.temperature = temperature
         self.rows: list[Row] = []
         self.past = past
         self.cache = Cache(model.config.language, 0, 0, dtype=model.dtype, device=model.device)
 
-    def has_room(self, group: Sequence[Numbered], most: int) -> bool:
-        """Whether a group can be added without more than `most` rows."""
-        return not self.rows or len(self.rows) + len(group) <= most
+    def admit(self, joining: Sequence[Row]) -> list[Said]:
+        """Take in rows about the same pictures; the next token of each.
 
-    def admit(self, group: Sequence[Numbered]) -> Iterator[tuple[int, int | None]]:
-        """Give each prompt of a group about the same pictures a row, and yield its first token."""
-        prompts = [prompt for _, prompt in group]
+        They are new, or one that goes on from the tokens it has.
+        """
         first = len(self.rows)
-        longest = max(len(prompt.ids) for prompt in prompts)
-        if first == 0 and len(group) == 1:
-            self.recall(prompts[0])
+        places = range(first, first + len(joining))
+        if first == 0 and len(joining) == 1:
+            self.recall(joining[0].prompt)
         self.past = None
-        self.cache.reserve(first + len(group), longest + min(self.max_tokens, GROWTH))
-        states = self.prefill(prompts, range(first, first + len(group)))
-        for number, prompt in group:
-            left = min(self.max_tokens, self.writer.context - len(prompt.ids))
-            uniforms = uniform_numbers([prompt.seed], left)[0]
-            self.rows.append(Row(number, prompt, left, uniforms))
-        yield from self.pick(states, first)
+        self.cache.reserve(
+            len(places) + first, max(r.length + min(r.left, GROWTH) for r in joining)
+        )
+        logits = self.model.text_logits(self.prefill(joining, places))
+        self.rows += joining
+        return self.pick(logits, first)
 
-    def prefill(self, prompts: Sequence[Prompt], rows: Sequence[int]) -> Tensor:
-        """The last state of each prompt (N, D); what all begin with is computed once."""
+    def prefill(self, joining: Sequence[Row], places: Sequence[int]) -> Tensor:
+        """The last state of each row (N, D); what all prompts begin with is computed once."""
         model, cache = self.model, self.cache
         placeholder = self.writer.placeholder
+        prompts = [row.prompt for row in joining]
         shared = common([prompt.ids[:-1] for prompt in prompts])
         if len(prompts) == 1 or any(placeholder in prompt.ids[shared:] for prompt in prompts):
-            return torch.cat(
-                [self.prefill_alone(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
-            )
+            alone = [self.prefill_alone(row, at) for row, at in zip(joining, places, strict=True)]
+            return torch.cat(alone)
         first = prompts[0]
         if shared:
             beginning = model.embed_prompt(first.ids[:shared], first.pixels, placeholder)
-            model.language.prefill(beginning, cache, rows)
+            model.language.prefill(beginning, cache, places)
         ends = [torch.tensor(prompt.ids[shared:]) for prompt in prompts]
         padded = torch.nn.utils.rnn.pad_sequence(ends, batch_first=True).to(model.device)
         return model.language.prefill(
-            model.embed_text(padded), cache, rows, [len(end) for end in ends]
+            model.embed_text(padded), cache, places, [len(end) for end in ends]
         )
 
-    def prefill_alone(self, prompt: Prompt, row: int) -> Tensor:
-        """The last state (1, D) of a prompt of which its row may hold the beginning."""
-        model, held = self.model, self.cache.lengths[row]
+    def prefill_alone(self, row: Row, place: int) -> Tensor:
+        """The last state (1, D) of a row; the cache may hold the beginning of its prompt."""
+        model, prompt, held = self.model, row.prompt, self.cache.lengths[place]
         pixels = None if held else prompt.pixels
         x = model.embed_prompt(prompt.ids[held:], pixels, self.writer.placeholder)
-        return model.language.prefill(x, self.cache, [row])
+        if row.tokens:
+            said = torch.tensor([row.tokens], device=model.device)
+            x = torch.cat((x, model.embed_text(said)), dim=1)
+        return model.language.prefill(x, self.cache, [place])
 
     def recall(self, prompt: Prompt) -> None:
         """Take up the cache of the answer before, if the prompt begins as that did."""
@@ -155,18 +164,18 @@ class TextBatch:
                 self.cache = self.past.cache
                 self.cache.lengths[0] = shared
 
-    def step(self) -> Iterator[tuple[int, int | None]]:
-        """Go on by one token in every row; yields it with the number of the row's prompt."""
+    def step(self) -> list[Said]:
+        """Go on by one token in every row."""
         self.make_room()
         model = self.model
         tokens = torch.tensor([row.tokens[-1] for row in self.rows], device=model.device)
-        yield from self.pick(model.language.step(model.embed_text(tokens), self.cache), 0)
+        states = model.language.step(model.embed_text(tokens), self.cache)
+        return self.pick(model.text_logits(states), 0)
 
-    def pick(self, states: Tensor, first: int) -> Iterator[tuple[int, int | None]]:
-        """Pick a token for each row from `first` on, by its state; None where an answer ends."""
-        logits = self.model.text_logits(states)
-        uniforms = torch.stack([row.uniforms[-row.left] for row in self.rows[first:]])
-        tokens = pick(logits, uniforms.to(logits.device), temperature=self.temperature).tolist()
+    def pick(self, logits: Tensor, first: int) -> list[Said]:
+        """Pick a token for each row from `first` on, by its logits; None where an answer ends."""
+        said: list[Said] = []
+        tokens = choose(self.rows[first:], logits)
         for index in reversed(range(first, len(self.rows))):  # what is moved, has had its turn
             row = self.rows[index]
             token = tokens[index - first]
@@ -174,10 +183,17 @@ class TextBatch:
             row.left -= 1
             ends = token == self.writer.end_of_sentence
             if not ends:
-                yield row.number, token
+                said.append((row.number, token))
             if ends or row.left == 0:
                 self.free(index)
-                yield row.number, None
+                said.append((row.number, None))
+        return said
+
+    def drop(self, numbers: Container[int]) -> None:
+        """Let go of the rows of these numbers, wherever their answers stand."""
+        for index in reversed(range(len(self.rows))):
+            if self.rows[index].number in numbers:
+                self.free(index)
 
     def free(self, index: int) -> None:
         """Let go of a row; the last one takes its place."""
@@ -196,6 +212,15 @@ class TextBatch:
             still = max(row.left for row in self.rows)
             growth = min(still, max(GROWTH, self.cache.capacity // 4))
             self.cache.reserve(len(self.rows), self.cache.capacity + growth)
+
+
+def choose(rows: Sequence[Row], logits: Tensor) -> list[int]:
+    """The next token of each row, by its logits (N, V), its temperature and its own numbers."""
+    temperatures = [row.prompt.temperature for row in rows]
+    if not any(temperatures):
+        return logits.argmax(-1).tolist()
+    uniforms = torch.stack([row.uniforms[-row.left] for row in rows]).to(logits.device)
+    return pick_each(logits, uniforms, torch.tensor(temperatures, device=logits.device)).tolist()
 
 
 def common(sequences: Sequence[Sequence[int]]) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .batch import Past, Prompt, TextBatch, sharing
+from .batch import Past, Prompt, Said, sharing
 from .graph import Repeated
 from .kv_cache import Cache, StaticCache, cache_bytes
 from .machine import free_memory
@@ -21,6 +22,7 @@ from .pixels import Preprocessing
 from .prompt import PromptWriter
 from .sample import guide, pick, uniform_numbers
 from .vq import to_bytes
+from .writing import Outcome, Writing
 
 PROMPT = 64  # words of a prompt, when memory is planned
 ANSWERS = 8  # under way at once; more gain little on a CPU, and the first comes later
@@ -90,29 +92,30 @@ class Native:
         """Of the last answer that was given alone."""
 
     @torch.inference_mode()
-    def write(
-        self, prompts: Iterable[Prompt], *, max_tokens: int, temperature: float = 0.0
-    ) -> Iterator[tuple[int, int | None]]:
-        """Answer prompts token by token, each until the end of the sentence or `max_tokens`.
+    def write(self, prompts: Iterable[Prompt]) -> Iterator[Said]:
+        """Answer prompts token by token, each until the end of the sentence or its `max_tokens`.
 
-        Several are under way at once, and a prompt is asked for when there is room for it.
+        Several are under way at once, and a prompt is asked for when there is room for it. Where
+        memory runs out, fewer are; only what has no room even alone raises the error.
 
         Yields the number of a prompt and a token of its answer, or None when that is complete.
         """
+        writing = self.begin_writing()
+        groups = sharing(prompts, ANSWERS)
+        group = next(groups, None)
+        while group or writing.busy():
+            if group and writing.has_room(group):
+                yield from checked(writing.admit(group))
+                group = next(groups, None)
+            else:
+                yield from checked(writing.step())
+        self.past = writing.past
+
+    def begin_writing(self) -> Writing:
+        """Answers to be given together, the first from where the last lone one ended."""
         past, self.past = self.past, None
-        batch = TextBatch(
-            self.model, self.writer, past, max_tokens=max_tokens, temperature=temperature
-        )
-        most = self.most_answers(max_tokens)
-        groups = sharing(prompts, most)
-        waiting = next(groups, None)
-        while waiting or batch.rows:
-            while waiting and batch.has_room(waiting, most):
-                yield from batch.admit(waiting)
-                waiting = next(groups, None)
-            if batch.rows:
-                yield from batch.step()
-        self.past = batch.past
+        most = partial(self.most_answers, free=free_memory(self.model.device))
+        return Writing(self.model, self.writer, most, past)
 
     @torch.inference_mode()
     def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
@@ -149,18 +152,18 @@ class Native:
     def most_pictures(self) -> int:
         """How many pictures are drawn at once, as memory allows: each has two rows of the cache."""
         most = PICTURES_ON_CUDA if self.model.device.type == "cuda" else PICTURES
-        return min(most, max(1, self.rows_that_fit(self.image_tokens + PROMPT) // 2))
+        rows = free_memory(self.model.device) // self.row_bytes(self.image_tokens + PROMPT)
+        return min(most, max(1, rows // 2))
 
-    def most_answers(self, max_tokens: int) -> int:
-        """How many answers about a picture each are under way at once, as memory allows."""
-        capacity = self.writer.image_tokens + PROMPT + max_tokens
-        return min(ANSWERS, max(1, self.rows_that_fit(capacity)))
+    def most_answers(self, max_tokens: int, free: int) -> int:
+        """How many answers about a picture each are under way at once, as free bytes allow."""
+        capacity = min(self.writer.image_tokens + PROMPT + max_tokens, self.writer.context)
+        return min(ANSWERS, max(1, free // self.row_bytes(capacity)))
 
-    def rows_that_fit(self, capacity: int) -> int:
-        """How many rows of a cache of this capacity the free memory holds."""
-        model = self.model
-        row = cache_bytes(model.config.language, rows=1, capacity=capacity, dtype=model.dtype)
-        return free_memory(model.device) // row
+    def row_bytes(self, capacity: int) -> int:
+        """What a row of a cache of this capacity takes in memory."""
+        config, dtype = self.model.config.language, self.model.dtype
+        return cache_bytes(config, rows=1, capacity=capacity, dtype=dtype)
 
     def paint(self, codes: Tensor) -> Tensor:
         """Codes (pictures, image tokens) to uint8 pictures (pictures, size, size, 3).
@@ -192,3 +195,11 @@ class Native:
         model = self.model
         kind = StaticCache if static else Cache
         return kind(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)
+
+
+def checked(outcomes: Iterable[Outcome]) -> Iterator[Said]:
+    """The same outcomes, an error among them raised."""
+    for number, token in outcomes:
+        if isinstance(token, Exception):
+            raise token
+        yield number, token

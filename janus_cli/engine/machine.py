@@ -1,4 +1,4 @@
-"""What this machine has to compute with: its devices and their free memory."""
+"""What this machine has to compute with: its devices and their memory, and when that runs out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import torch
 
 from ..errors import ModelError
 
+OUT_OF_MEMORY = (  # what torch says in a plain RuntimeError
+    "can't allocate memory",  # on a CPU
+    "not enough memory",  # on a CPU under Windows
+    "out of memory",  # from a CUDA library, and on MPS
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # where a container's limit shows on Linux
 
 
@@ -53,3 +59,18 @@ def free_in_container() -> int | None:
     except (OSError, ValueError, StopIteration):
         return None
     return None if limit == "max" else max(0, int(limit) - used + cached)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device has run out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Let others have what torch keeps of the device's memory without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -42,7 +42,11 @@ class Preprocessing:
         return cls(size, tuple(mean), tuple(deviation))
 
     def fit(self, picture: Image.Image) -> Tensor:
-        """An RGB picture to normalised pixels (3, size, size), fp32."""
+        """An RGB picture of any size to normalised pixels (3, size, size), fp32."""
+        return self.normalise(self.frame(picture))
+
+    def frame(self, picture: Image.Image) -> Image.Image:
+        """An RGB picture of any size in the middle of a square of the model's size."""
         longest = max(picture.size)
         width, height = (
             max(int(side / longest * self.size), SHORTEST_SIDE) for side in picture.size
@@ -51,6 +55,10 @@ class Preprocessing:
         ground = tuple(int(255 * mean) for mean in self.mean)
         square = Image.new("RGB", (self.size, self.size), ground)
         square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
+        return square
+
+    def normalise(self, square: Image.Image) -> Tensor:
+        """A framed picture to normalised pixels (3, size, size), fp32."""
         pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
         pixels = pixels.view(self.size, self.size, 3).movedim(-1, 0).float() / 255
         mean, deviation = (torch.tensor(v)[:, None, None] for v in (self.mean, self.deviation))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
-from .batch import Prompt
+from .batch import Prompt, Said
 from .config import JanusConfig
 from .decode import Drawing, Sampling
 from .pixels import Preprocessing
@@ -83,17 +83,16 @@ class Reference:
         """They are drawn one after the other, so memory sets no limit."""
         return 1 << 30
 
-    def write(
-        self, prompts: Iterable[Prompt], *, max_tokens: int, temperature: float = 0.0
-    ) -> Iterator[tuple[int, int | None]]:
+    def write(self, prompts: Iterable[Prompt]) -> Iterator[Said]:
         """As Native.write, but one prompt after the other.
 
         Sampling draws from torch's global generator, seeded with the prompt's seed.
         """
-        options: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         for number, prompt in enumerate(prompts):
+            options: dict[str, Any] = {"do_sample": False}
+            if prompt.temperature > 0:
+                options = {"do_sample": True, "temperature": prompt.temperature}
+                options |= {"top_k": 0, "top_p": 1.0}
             tokens = torch.tensor([prompt.ids], device=self.model.device)
             inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
             if prompt.pixels is not None:
@@ -101,7 +100,7 @@ class Reference:
             torch.manual_seed(prompt.seed)
             written = self.stream(
                 **inputs,
-                max_new_tokens=min(max_tokens, self.writer.context - len(prompt.ids)),
+                max_new_tokens=min(prompt.max_tokens, self.writer.context - len(prompt.ids)),
                 eos_token_id=self.writer.end_of_sentence,
                 pad_token_id=self.writer.end_of_sentence,
                 **options,

@@ -37,9 +37,16 @@ def pick(
     if temperature == 0:
         return logits.argmax(-1)
     logits = keep_top_k(logits.float() / temperature, top_k)
-    cumulative = keep_top_p(logits.softmax(-1), top_p).cumsum(-1)
+    cumulative = running_sum(keep_top_p(logits.softmax(-1), top_p))
     target = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
     return (cumulative <= target).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def pick_each(logits: Tensor, uniforms: Tensor, temperatures: Tensor) -> Tensor:
+    """`pick` with a temperature (B,) for each row, 0 or more; no row depends on the others."""
+    greedy = temperatures == 0
+    tempered = logits.float() / temperatures.masked_fill(greedy, 1)[:, None]
+    return torch.where(greedy, logits.argmax(-1), pick(tempered, uniforms))
 
 
 def keep_top_k(logits: Tensor, count: int) -> Tensor:
@@ -55,9 +62,18 @@ def keep_top_p(probabilities: Tensor, share: float) -> Tensor:
     if share >= 1:
         return probabilities
     ordered, order = probabilities.sort(dim=-1, descending=True)
-    before = ordered.cumsum(-1) - ordered  # what the more likely ones sum to
+    before = running_sum(ordered) - ordered  # what the more likely ones sum to
     kept = ordered.masked_fill(before >= share, 0)
     return torch.zeros_like(probabilities).scatter(-1, order, kept)
+
+
+def running_sum(numbers: Tensor) -> Tensor:
+    """What each row of (B, V) sums to until there, whatever stands beside it.
+
+    Never over a single row: CUDA adds that up in another order, which may change from run to run.
+    """
+    rows = numbers.expand(2, -1) if len(numbers) == 1 else numbers
+    return rows.cumsum(-1)[: len(numbers)]
 
 
 def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:

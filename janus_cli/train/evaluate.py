@@ -121,10 +121,11 @@ def answer(engine: Engine, asked: Sequence[tuple[Scene, str]], measure: str) -> 
         for number, (scene, question) in enumerate(asked):
             show(measure, number, len(asked))
             pixels = engine.preprocessing.fit(Image.fromarray(render(scene)))
-            yield Prompt(engine.writer.conversation(1, [], question), pixels[None])
+            ids = engine.writer.conversation(1, [], question)
+            yield Prompt(ids, pixels[None], max_tokens=ANSWER_TOKENS)
 
     said: list[list[int]] = [[] for _ in asked]
-    for number, token in engine.write(prompts(), max_tokens=ANSWER_TOKENS):
+    for number, token in engine.write(prompts()):
         if token is not None:
             said[number].append(token)
     return [engine.writer.decode(tokens).strip() for tokens in said]
