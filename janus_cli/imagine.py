@@ -1,86 +1,150 @@
-"""Imagine: a prompt to pictures. Picture i of a prompt depends on seed + i and on nothing else."""
+"""Imagine: prompts to pictures. Picture i of a prompt depends on seed + i and on nothing else."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .schema import Event, ImagineRequest, Picture, Progress
+from .errors import JanusError
+from .schema import Event, Failure, ImagineRequest, Picture, Progress, Wish
 
 if TYPE_CHECKING:
-    from .engine.decode import Drawing
-    from .engine.load import Engine
+    from torch import Tensor
+
+    from .engine.decode import Drawing, Sampling
+    from .engine.interface import Engine
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to be drawn, of wish number `index`."""
+
+    index: int
+    wish: Wish
+    drawing: Drawing
+    sampling: Sampling
 
 
 def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
-    """Draw `count` pictures of every prompt, in the order of prompts and seeds.
+    """Draw the pictures of every wish, in the order of wishes and seeds.
 
-    As many at once as memory allows, whatever their prompts.
+    As many at once as memory allows, whatever their prompts; those drawn together share their
+    sampling, so that some are drawn before their turn. A wish that cannot be drawn is a Failure,
+    and the others go on; the only wish of a request fails with its error.
     """
-    drawings = [
-        (index, drawing)
-        for index, prompt in enumerate(request.prompts)
-        for drawing in prepare(prompt, request, engine)
-    ]
+    from .engine.machine import is_out_of_memory
+
+    steps = plan(request, engine)
+    waiting: dict[Sampling, deque[Task]] = {}
+    for step in steps:
+        if isinstance(step, Task):
+            waiting.setdefault(step.sampling, deque()).append(step)
+    ready: dict[Sampling, deque[Picture]] = {sampling: deque() for sampling in waiting}
+    done, total = 0, sum(map(len, waiting.values()))
     together = engine.most_pictures()
-    for first in range(0, len(drawings), together):
-        yield from draw(drawings[first : first + together], first, request, engine)
+    for step in steps:
+        if isinstance(step, Failure):
+            yield step
+            continue
+        queue, painted = waiting[step.sampling], ready[step.sampling]
+        while not painted:
+            batch = [queue.popleft() for _ in range(min(together, len(queue)))]
+            try:
+                painted += yield from draw(batch, done, total, engine)
+                done += len(batch)
+            except Exception as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+                together = len(batch) // 2
+                queue.extendleft(reversed(batch))
+        yield painted.popleft()
 
 
-def prepare(prompt: str, request: ImagineRequest, engine: Engine) -> list[Drawing]:
-    """The pictures of one prompt; too long a prompt fails here."""
-    from .engine.decode import Drawing
+def plan(request: ImagineRequest, engine: Engine) -> list[Task | Failure]:
+    """The pictures that are to be drawn, and the failures in the place of those that cannot be."""
+    steps: list[Task | Failure] = []
+    for index, wish in enumerate(request.wishes):
+        try:
+            steps += prepare(index, wish, engine)
+        except JanusError as error:
+            if len(request.wishes) == 1:
+                raise
+            steps.append(Failure(index, wish.prompt, str(error), type(error).__name__))
+    return steps
 
+
+def prepare(index: int, wish: Wish, engine: Engine) -> list[Task]:
+    """The pictures of one wish; too long a prompt fails here."""
+    from .engine.decode import Drawing, Sampling
+
+    drawn = set(wish.drawn)
+    left = [i for i in range(wish.count) if i not in drawn]
+    if not left:
+        return []
     writer = engine.writer
-    ids = writer.drawing(prompt, engine.image_tokens)
+    ids = writer.drawing(wish.prompt, engine.image_tokens)
     other = writer.unconditional(ids)
-    if request.negative is not None:
-        other = writer.drawing(request.negative, engine.image_tokens, flag="--negative")
-    return [Drawing(ids, other, request.seed + i) for i in range(request.count)]
+    if wish.negative is not None:
+        other = writer.drawing(wish.negative, engine.image_tokens, flag="--negative")
+    sampling = Sampling(wish.guidance, wish.temperature, wish.top_k, wish.top_p)
+    return [Task(index, wish, Drawing(ids, other, wish.seed + i), sampling) for i in left]
 
 
 def draw(
-    drawings: Sequence[tuple[int, Drawing]], first: int, request: ImagineRequest, engine: Engine
-) -> Iterator[Event]:
-    """Draw pictures together, each with the number of its prompt; `first` were drawn before."""
+    tasks: Sequence[Task], done: int, total: int, engine: Engine
+) -> Generator[Progress, None, list[Picture]]:
+    """Draw pictures of one sampling together; `done` of the `total` of the run were drawn before.
+
+    Progress is that of the run, in codes.
+    """
     import torch
 
-    from .engine.decode import Sampling
-
-    sampling = Sampling(request.guidance, request.temperature, request.top_k, request.top_p)
-    label = counted(first, len(drawings), request)
+    label, codes_of_all = counted(done, len(tasks), total), total * engine.image_tokens
     started = time.perf_counter()
-    yield Progress(label, 0, engine.image_tokens)
-    columns = []
-    for codes in engine.draw([drawing for _, drawing in drawings], sampling):
+    columns: list[Tensor] = []
+
+    def progress() -> Progress:
+        codes_drawn = done * engine.image_tokens + len(tasks) * len(columns)
+        return Progress(label, codes_drawn, codes_of_all)
+
+    yield progress()
+    for codes in engine.draw([task.drawing for task in tasks], tasks[0].sampling):
         columns.append(codes)
-        yield Progress(label, len(columns), engine.image_tokens)
-    pictures = engine.paint(torch.stack(columns, dim=1))  # (pictures, H, W, 3)
-    seconds = (time.perf_counter() - started) / len(drawings)
-    for (index, drawing), pixels in zip(drawings, pictures, strict=True):
-        height, width, _ = pixels.shape
-        yield Picture(
-            index=index,
-            prompt=request.prompts[index],
-            seed=drawing.seed,
-            width=width,
-            height=height,
-            pixels=pixels.numpy().tobytes(),
-            model=engine.name,
-            precision=engine.precision,
-            guidance=request.guidance,
-            temperature=request.temperature,
-            top_k=request.top_k,
-            top_p=request.top_p,
-            negative=request.negative,
-            seconds=seconds,
-        )
+        yield progress()
+    painted = engine.paint(torch.stack(columns, dim=1))  # (pictures, H, W, 3)
+    seconds = (time.perf_counter() - started) / len(tasks)
+    return [
+        picture(task, pixels, seconds, engine) for task, pixels in zip(tasks, painted, strict=True)
+    ]
 
 
-def counted(done: int, count: int, request: ImagineRequest) -> str:
+def picture(task: Task, pixels: Tensor, seconds: float, engine: Engine) -> Picture:
+    """The finished picture, of pixels (H, W, 3)."""
+    height, width, _ = pixels.shape
+    wish = task.wish
+    return Picture(
+        index=task.index,
+        prompt=wish.prompt,
+        seed=task.drawing.seed,
+        width=width,
+        height=height,
+        pixels=pixels.numpy().tobytes(),
+        model=engine.name,
+        precision=engine.precision,
+        guidance=wish.guidance,
+        temperature=wish.temperature,
+        top_k=wish.top_k,
+        top_p=wish.top_p,
+        negative=wish.negative,
+        seconds=seconds,
+    )
+
+
+def counted(done: int, count: int, total: int) -> str:
     """Which pictures of the run are being drawn, in words."""
-    total = request.count * len(request.prompts)
     if total == 1:
         return "picture"
     if count == 1:

@@ -2,61 +2,112 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import flags, terminal
 from .dispatch import find_model, open_model
-from .errors import ExitCode, InputError, UsageError
-from .flags import random_seed
-from .schema import ImagineRequest, ModelChoice
+from .errors import ExitCode, UsageError
+from .options import ModelOptions, RayOptions, spread
+from .progress import ProgressLine
+from .schema import ImagineRequest, ModelChoice, Wish
+
+if TYPE_CHECKING:
+    from .names import Targets
 
 
+@dataclass(frozen=True)
+class WishOptions:
+    """How every prompt is drawn that does not say it otherwise."""
+
+    count: flags.Count = 1
+    seed: flags.Seed = None
+    guidance: flags.Guidance = 5.0
+    temperature: flags.Temperature = 1.0
+    top_k: flags.TopK = 0
+    top_p: flags.TopP = 1.0
+    negative: flags.Negative = None
+
+    def wish(self) -> Wish:
+        """A wish for anything."""
+        return Wish(
+            prompt="anything",
+            count=self.count,
+            seed=flags.random_seed() if self.seed is None else self.seed,
+            guidance=self.guidance,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            negative=self.negative,
+        )
+
+
+@spread
 def imagine(
-    prompts: flags.Prompts,
-    count: flags.Count = 1,
-    seed: flags.Seed = None,
-    guidance: flags.Guidance = 5.0,
-    temperature: flags.Temperature = 1.0,
-    top_k: flags.TopK = 0,
-    top_p: flags.TopP = 1.0,
-    negative: flags.Negative = None,
+    words: flags.Prompts = None,
+    prompts_from: flags.PromptsFrom = None,
+    *,
+    options: WishOptions,
     output: flags.Output = None,
     force: flags.Force = False,
+    resume: flags.ResumePictures = False,
     grid: flags.Grid = False,
     json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
+    cluster: RayOptions,
+    model: ModelOptions,
 ) -> int:
     """Draw pictures, and print their paths.
 
-    A PROMPT says what to draw; - reads one a line from standard input. A path is printed when its
-    picture is complete. Picture i of a prompt depends on seed + i
-    and on nothing else. An existing file is never replaced without --force.
+    A PROMPT says what to draw; - reads one a line from standard input, and --prompts from a file,
+    where each may have settings of its own. A path is printed when its picture is complete. Picture
+    i of a prompt depends on seed + i and on nothing else. An existing file is never replaced
+    without --force; --resume leaves out the pictures that are there.
     """
-    from . import names
+    from . import names, prompts
+
+    orders = prompts.read(words or [], prompts_from, options.wish())
+    if resume and options.seed is None and not all(order.own_seed for order in orders):
+        raise UsageError("--resume: knows pictures by their seeds; add --seed of the former run")
+    targets = names.plan(orders, output, grid=grid, force=force, resume=resume)
+    request = ImagineRequest(tuple(order.wish for order in orders))
+    return _draw(request, targets, model.choice(), cluster, json)
+
+
+def _draw(
+    request: ImagineRequest,
+    targets: Targets,
+    choice: ModelChoice,
+    cluster: RayOptions,
+    as_json: bool,
+) -> int:
+    from .names import make_folders
     from .pictures import write_pictures
 
-    request = ImagineRequest(
-        prompts=_prompts(prompts),
-        count=count,
-        seed=random_seed() if seed is None else seed,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        negative=negative,
-    )
-    choice = ModelChoice(model, device, precision, backend, family)
-    targets = names.plan(request, output, grid=grid, force=force)
-    path = find_model(choice)
-    names.make_folders(targets)
-    with terminal.ProgressLine("loading the model") as progress:
-        draw = open_model(path, choice, drawing=True)
-        return write_pictures(draw(request), request, targets, progress, as_json=json).exit_code
+    if targets.resume:
+        request = _rest(request, targets, as_json)
+        if all(len(wish.drawn) == wish.count for wish in request.wishes):
+            return ExitCode.OK
+    found = find_model(choice)
+    make_folders(targets)
+    with ProgressLine("loading the model") as progress:
+        draw = open_model(found, request, cluster)
+        return write_pictures(draw(request), request, targets, progress, as_json=as_json).exit_code
+
+
+def _rest(request: ImagineRequest, targets: Targets, as_json: bool) -> ImagineRequest:
+    """The request without what a former run has drawn, which is made complete: its leftovers go,
+    its missing contact sheets come."""
+    from . import drawn
+    from .pictures import write_missing_grids
+
+    drawn.remove_leftovers(targets)
+    request = drawn.left_out(request, targets)
+    before = sum(len(wish.drawn) for wish in request.wishes)
+    if before:
+        total = sum(wish.count for wish in request.wishes)
+        terminal.say(f"{before} of {total} were drawn before")
+    write_missing_grids(request, targets, as_json=as_json)
+    return request
 
 
 def info(file: flags.PictureFile, json: flags.Json = False) -> int:
@@ -69,20 +120,3 @@ def info(file: flags.PictureFile, json: flags.Json = False) -> int:
 
     write_settings(file, read_settings(file), as_json=json)
     return ExitCode.OK
-
-
-def _prompts(words: list[str]) -> tuple[str, ...]:
-    """The prompts as given, with the lines of standard input in the place of `-`."""
-    prompts: list[str] = []
-    for word in words:
-        prompts += _lines_of_stdin() if word == "-" else [word]
-    if not prompts:
-        raise UsageError("PROMPT: standard input holds no prompt; write one a line")
-    return tuple(prompts)
-
-
-def _lines_of_stdin() -> Iterable[str]:
-    if sys.stdin is None:
-        raise InputError("-: standard input is closed; pipe prompts in, one a line")
-    text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-    return (line.strip() for line in text.split("\n") if line.strip())

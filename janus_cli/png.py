@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
-import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, OutputError
+from .errors import InputError
+from .files import write_whole
 from .schema import Picture
 
 if TYPE_CHECKING:
@@ -17,28 +16,25 @@ if TYPE_CHECKING:
 CHUNK = "janus"  # our settings, as JSON
 COMMON_CHUNK = "parameters"  # the same for the many tools that read this one
 GRID_GAP = 8  # pixels between the pictures of a contact sheet
+SETTINGS = (
+    *("prompt", "negative", "seed", "model", "precision"),
+    *("guidance", "temperature", "top_k", "top_p", "width", "height"),
+)
 
 
 def settings_of(picture: Picture) -> dict[str, Any]:
     """What it takes to draw the picture again."""
-    return {
-        "prompt": picture.prompt,
-        "negative": picture.negative,
-        "seed": picture.seed,
-        "model": picture.model,
-        "precision": picture.precision,
-        "guidance": picture.guidance,
-        "temperature": picture.temperature,
-        "top_k": picture.top_k,
-        "top_p": picture.top_p,
-        "width": picture.width,
-        "height": picture.height,
-    }
+    return {name: getattr(picture, name) for name in SETTINGS}
 
 
 def write_picture(picture: Picture, path: str, *, force: bool) -> None:
     """Write one picture with its settings."""
-    _write(_image_of(picture), settings_of(picture), path, force)
+    write_whole(path, encoded(picture), force=force)
+
+
+def encoded(picture: Picture) -> bytes:
+    """What a file of the picture holds, its settings included."""
+    return _encoded(_image_of(picture), settings_of(picture))
 
 
 def write_grid(pictures: list[Picture], path: str, *, force: bool) -> None:
@@ -48,20 +44,27 @@ def write_grid(pictures: list[Picture], path: str, *, force: bool) -> None:
     first = pictures[0]
     columns = next(n for n in range(1, len(pictures) + 1) if n * n >= len(pictures))
     rows = -(-len(pictures) // columns)
-    across, down = first.width + GRID_GAP, first.height + GRID_GAP
+    across = max(picture.width for picture in pictures) + GRID_GAP
+    down = max(picture.height for picture in pictures) + GRID_GAP
     sheet = Image.new("RGB", (columns * across - GRID_GAP, rows * down - GRID_GAP), "white")
     for place, picture in enumerate(pictures):
         row, column = divmod(place, columns)
         sheet.paste(_image_of(picture), (column * across, row * down))
-    _write(sheet, settings_of(first) | {"count": len(pictures)}, path, force)
+    data = _encoded(sheet, settings_of(first) | {"count": len(pictures)})
+    write_whole(path, data, force=force)
 
 
-def read_settings(path: str) -> dict[str, Any]:
-    """The settings that `write_picture` put into a file."""
+def read_settings(path: str, *, whole: bool = False) -> dict[str, Any]:
+    """The settings that `write_picture` put into a file, InputError if there are none.
+
+    With `whole` the file is read to its end, and is not to be damaged anywhere.
+    """
     from .images import open_image
 
     with open_image(path) as image:
         text = image.info.get(CHUNK)
+        if whole:
+            image.verify()
     try:
         settings = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -73,26 +76,32 @@ def read_settings(path: str) -> dict[str, Any]:
     return settings
 
 
+def read_picture(path: str, index: int) -> Picture:
+    """The picture of wish `index` that `write_picture` put into a file."""
+    from .images import read_image
+
+    image = read_image(path)
+    settings = {name: value for name, value in read_settings(path).items() if name in SETTINGS}
+    settings |= {"width": image.width, "height": image.height}
+    return Picture(index=index, pixels=image.tobytes(), seconds=0.0, **settings)
+
+
 def _image_of(picture: Picture) -> Image.Image:
     from PIL import Image
 
     return Image.frombytes("RGB", (picture.width, picture.height), picture.pixels)
 
 
-def _write(image: Image.Image, settings: dict[str, Any], path: str, force: bool) -> None:
-    """Write aside in the same folder, then give the file its name in one step."""
+def _encoded(image: Image.Image, settings: dict[str, Any]) -> bytes:
+    """A picture and its settings as one PNG."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     chunks.add_itxt(COMMON_CHUNK, _common_text(settings))
     chunks.add_itxt(CHUNK, json.dumps(settings))
-    with _errors_named(path), _aside(path) as aside:
-        with open(aside, "xb") as file:
-            image.save(file, "PNG", pnginfo=chunks)
-        if force:
-            os.replace(aside, path)
-        else:
-            _name_without_replacing(aside, path)
+    data = io.BytesIO()
+    image.save(data, "PNG", pnginfo=chunks)
+    return data.getvalue()
 
 
 def _common_text(settings: dict[str, Any]) -> str:
@@ -111,41 +120,3 @@ def _common_text(settings: dict[str, Any]) -> str:
     }
     lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
     return "\n".join(lines).encode("utf-8", "replace").decode().replace("\0", "")
-
-
-@contextlib.contextmanager
-def _aside(path: str) -> Iterator[str]:
-    """A free name in the folder of `path`; what lies there in the end is removed."""
-    name = f".janus-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    aside = os.path.join(os.path.dirname(path), name)
-    try:
-        yield aside
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(aside)
-
-
-def _name_without_replacing(aside: str, path: str) -> None:
-    """Give the file its name unless that has been taken meanwhile, by whomever."""
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: claim the name first
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(aside, path)
-        except OSError:
-            os.unlink(path)
-            raise
-
-
-@contextlib.contextmanager
-def _errors_named(path: str) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise OutputError(f"{path}: exists; use --force, another --seed or -o") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be written: {reason}; choose another place") from error

@@ -46,48 +46,63 @@ def wait_at(name):
 
 
 def understand(request, engine):
-    from janus_cli.images import read_image
+    from janus_cli.images import read_pages
 
     assert engine.vision
     groups = [request.images] if request.together else [(name,) for name in request.images]
     for index, group in enumerate(groups):
         name = "\n".join(group)
+        without = {page for number, page in request.answered if number == index}
         try:
-            sizes = [read_image(image).size for image in group]
+            if request.together:
+                pages = [(None, [p for image in group for _, p in read_pages(image)])]
+            else:
+                pages = ((number, [p]) for number, p in read_pages(name, without=without))
+            for page, pictures in pages:
+                yield from answers(request, engine, index, name, page, pictures)
         except errors.InputError as error:
-            nth = index * len(request.questions)
-            yield Failure(nth, name, str(error), type(error).__name__)
-            continue
-        for nth, question in enumerate(request.questions, start=index * len(request.questions)):
-            said = [question, f" {len(request.history)} {len(sizes)}"]
-            pieces = json.loads(os.environ.get("FAKE_ANSWER", "null")) or said
-            for number, piece in enumerate(pieces):
-                if "FAKE_UNSTREAMED" not in os.environ:
-                    yield Piece(nth, piece)
-                if number == 0:
-                    wait_at("FAKE_GATE")
-            text = "".join(pieces)
-            yield Answer(nth, name, question, text, engine.name, "fp32", len(pieces), 7, 0.125)
+            yield Failure(index, name, str(error), type(error).__name__)
+
+
+def answers(request, engine, index, name, page, pictures):
+    """What is told about one page."""
+    for picture in pictures:
+        if isinstance(picture, errors.InputError):
+            yield Failure(index, name, str(picture), type(picture).__name__, page)
+            return
+    for question in request.questions:
+        said = [question, f" {len(request.history)} {len(pictures)}"]
+        pieces = json.loads(os.environ.get("FAKE_ANSWER", "null")) or said
+        for number, piece in enumerate(pieces):
+            if "FAKE_UNSTREAMED" not in os.environ:
+                yield Piece(index, page, question, piece)
+            if number == 0:
+                wait_at("FAKE_GATE")
+        text = "".join(pieces)
+        yield Answer(
+            *(index, name, page, question, text, engine.name, "fp32", len(pieces), 7, 0.125)
+        )
 
 
 def imagine(request, engine):
     assert engine.drawing
-    for index, prompt in enumerate(request.prompts):
-        if prompt == "fail":
-            yield Failure(index, prompt, "is past the context", "ModelError")
+    drawn = 0
+    for index, wish in enumerate(request.wishes):
+        if wish.prompt == "fail":
+            yield Failure(index, wish.prompt, "is past the context", "ModelError")
             continue
-        for i in range(request.count):
-            yield Progress(f"image {i + 1}/{request.count}", 0, 4)
-            seed = request.seed + i
-            settings = (request.guidance, request.temperature, request.top_k, request.top_p)
+        for i in sorted({*range(wish.count)} - {*wish.drawn}):
+            yield Progress(f"image {i + 1}/{wish.count}", 0, 4)
+            seed = wish.seed + i
+            settings = (wish.guidance, wish.temperature, wish.top_k, wish.top_p, wish.negative)
             pixels = bytes((seed + n * n) % 251 for n in range(SIDE * SIDE * 3))
             yield Picture(
-                *(index, prompt, seed, SIDE, SIDE, pixels, engine.name, "fp32"),
+                *(index, wish.prompt, seed, SIDE, SIDE, pixels, engine.name, "fp32"),
                 *settings,
-                request.negative,
                 0.25,
             )
-            if index == 0 and i == 0:
+            drawn += 1
+            if drawn == 1:
                 wait_at("FAKE_GATE")
 
 

@@ -105,7 +105,7 @@ def test_completion_script_can_be_shown(janus):
         (["ask", "a.png", "what?", "--precision", "int1"], ["--precision", "'int1'", "bf16"]),
         (["ask", "a.png", "what?", "--backend", "onnx"], ["--backend", "transformers"]),
         (["describe", "a.png", "--detail", "epic"], ["--detail", "'epic'", "short"]),
-        (["imagine"], ["imagine: missing argument 'PROMPT'"]),
+        (["imagine"], ["PROMPT: nothing to draw", "--prompts"]),
         (["imagine", ""], ["PROMPT"]),
         (["imagine", "-"], ["PROMPT", "standard input holds no prompt"]),
         (["imagine", "a", "-n", "0"], ["-n", "at least 1"]),

@@ -14,7 +14,8 @@ from PIL import Image
 
 from janus_cli import names, png, terminal
 from janus_cli.errors import ExitCode, InputError, OutputError, UsageError
-from janus_cli.schema import ImagineRequest, Picture
+from janus_cli.prompts import Order
+from janus_cli.schema import Picture, Wish
 
 from .conftest import Terminal
 
@@ -143,7 +144,7 @@ def test_progress_is_for_terminals_only(picture, fake_janus, fake_terminal, fold
 
 def test_progress_that_was_hidden_early_comes_back_in_silence(environment):
     probe = (
-        "import sys; from janus_cli.terminal import ProgressLine\n"
+        "import sys; from janus_cli.progress import ProgressLine\n"
         "with ProgressLine('first') as progress:\n"
         "    progress.hide(); progress.show('second', 1, 4); sys.stdin.readline()"
     )
@@ -259,7 +260,7 @@ def test_slug(prompt, expected):
 )
 def test_where_output_leads(output, expected, folder):
     (folder / "odd{").mkdir()
-    targets = names.plan(ImagineRequest(("a b",), seed=7), output, grid=False, force=False)
+    targets = names.plan([Order(Wish("a b", seed=7))], output, grid=False, force=False)
     assert targets.every() == [expected]
 
 
@@ -279,14 +280,14 @@ def test_where_output_leads(output, expected, folder):
     ],
 )
 def test_a_bad_pattern_is_refused(output, words):
-    request = ImagineRequest(("a", "b"), count=2)
+    orders = [Order(Wish("a", count=2)), Order(Wish("b", count=2))]
     with pytest.raises(UsageError, match=f"^--output: .*{words}"):
-        names.plan(request, output, grid=False, force=False)
+        names.plan(orders, output, grid=False, force=False)
 
 
 def test_a_contact_sheet_has_a_name_of_its_own():
-    request = ImagineRequest(("a", "b"), count=2, seed=1)
-    targets = names.plan(request, "{slug}/{seed}.png", grid=True, force=False)
+    orders = [Order(Wish(prompt, count=2, seed=1)) for prompt in ("a", "b")]
+    targets = names.plan(orders, "{slug}/{seed}.png", grid=True, force=False)
     assert targets.grids == ("a/1-grid.png", "b/1-grid.png")
 
 
@@ -297,7 +298,7 @@ def test_nothing_is_drawn_where_a_name_is_taken(folder, fake_janus):
     (folder / "a-8.png").write_text("mine")
     refused = fake_janus("imagine", "a", "-n", "2", "--seed", "7")
     assert (refused.code, refused.out) == (ExitCode.OUTPUT, "")
-    assert refused.err == "janus: a-8.png: exists; use --force, another --seed or -o\n"
+    assert refused.err == "janus: a-8.png: exists; use --resume, --force, another --seed or -o\n"
     assert os.listdir() == ["a-8.png"] and (folder / "a-8.png").read_text() == "mine"
     forced = fake_janus("imagine", "a", "-n", "2", "--seed", "7", "--force")
     assert forced.out.split() == ["a-7.png", "a-8.png"]
