@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run the program; whatever goes wrong is one line on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     debug = os.environ.get("JANUS_DEBUG", "") not in ("", "0")
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -42,6 +44,15 @@ def main() -> int:
     return int(code)
 
 
+class Terminated(BaseException):
+    """SIGTERM, which ends the program as an interrupt does, so that nothing is left behind."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough
+    raise Terminated
+
+
 def _explain(error: BaseException) -> tuple[int, str]:
     """The exit code of an error, and the line that explains it; some need no explanation."""
     if isinstance(error, JanusError):
@@ -52,6 +63,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return ExitCode.USAGE, _usage_line(error)
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED, "interrupted"
+    if isinstance(error, Terminated):
+        return ExitCode.TERMINATED, ""
     if isinstance(error, BrokenPipeError):
         return ExitCode.CLOSED_PIPE, ""
     if isinstance(error, SystemExit):

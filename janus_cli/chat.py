@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from . import terminal
-from .answers import write_answers
+from .answers import AnswerRecords, AnswerText, Sink, by_page, write_answers
 from .errors import ExitCode
+from .progress import ProgressLine
 from .schema import Event, Turn, UnderstandRequest
 
 PROMPT = "> "
@@ -25,8 +26,9 @@ def converse(
     while question is not None:
         request = replace(draft, questions=(question,), history=history)
         try:
-            with terminal.ProgressLine("thinking") as progress:
-                outcome = write_answers(answer(request), request, progress, as_json=as_json)
+            with ProgressLine("thinking") as progress:
+                sink = _sink(request, as_json=as_json)
+                outcome = write_answers(answer(request), request, progress, sink)
         except KeyboardInterrupt:
             if not terminal.is_terminal(sys.stdin):
                 raise
@@ -37,6 +39,13 @@ def converse(
             history += (Turn(question, outcome.answer.text),)
         question = read_question()
     return ExitCode.OK
+
+
+def _sink(request: UnderstandRequest, *, as_json: bool) -> Sink:
+    if as_json:
+        return AnswerRecords(request, terminal.write)
+    streams = terminal.is_terminal(sys.stdout)
+    return AnswerText(request, terminal.write, place=by_page, streams=streams)
 
 
 def read_question() -> str | None:

@@ -11,6 +11,7 @@ import typer
 from . import flags, terminal
 from .imagine_commands import imagine, info
 from .model_commands import doctor, models, pull, quantize, rm
+from .serve_commands import ps, serve, stop
 from .understand_commands import ask, describe, ocr
 
 COMMANDS: dict[Callable[..., int], str] = {
@@ -23,6 +24,9 @@ COMMANDS: dict[Callable[..., int], str] = {
     pull: "janus pull janus-pro-1b",
     quantize: "janus quantize janus-pro-7b --precision int4",
     rm: "janus rm janus-pro-1b",
+    serve: "janus serve --model janus-pro-1b --keep-alive 1h",
+    ps: "janus ps",
+    stop: "janus stop",
     doctor: "janus doctor > report.txt",
 }
 
@@ -46,12 +50,14 @@ Exit codes:
   5    a result could not be written
   130  interrupted
   141  the reader of standard output went away
+  143  ended by SIGTERM
 
 Environment:
 
 \b
   JANUS_MODEL    the model, where --model does not say (a folder or a name)
   JANUS_DEVICE   the device, where --device does not say
+  JANUS_KEEP_ALIVE  how long a model stays warm after a call, such as 10m
   JANUS_WEIGHTS  the folder where quantized models lie
   JANUS_DEBUG    1 shows the traceback of an error
   HF_TOKEN       the token that janus pull shows to the hub, for a gated model

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     OUTPUT = 5  # a result could not be written
     INTERRUPTED = 130  # Ctrl-C
     CLOSED_PIPE = 141  # the reader of stdout went away
+    TERMINATED = 143  # SIGTERM
 
 
 class JanusError(Exception):

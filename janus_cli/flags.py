@@ -34,7 +34,7 @@ def _show_version(wanted: bool) -> None:
 
 Images = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", hidden=True)]
 Question = Annotated[str | None, typer.Argument(metavar="QUESTION", hidden=True)]
-Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", hidden=True)]
+Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT", hidden=True)]
 ModelToPull = Annotated[
     str,
     typer.Argument(metavar="NAME|REPO", hidden=True, autocompletion=_one_of(tuple(weights.NAMES))),
@@ -104,10 +104,44 @@ AnswerSeed = Annotated[
         show_default=False,
     ),
 ]
+AnswerFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write into a file what standard output would get.",
+        show_default=False,
+    ),
+]
+AnswerFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Write a .txt for each picture, with --json a .json, into a folder like theirs.",
+        show_default=False,
+    ),
+]
+ResumeAnswers = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with --out, or with -o FILE of --json: do what is left."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 # Options of drawing
 
+PromptsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE|-",
+        help="Read prompts, one a line: as plain text, or as a JSON object that has a prompt and "
+        "any of seed, n, guidance, temperature, top_k, top_p, negative and output (a name for its "
+        "pictures).",
+        show_default=False,
+    ),
+]
 Count = Annotated[
     int, typer.Option("--count", "-n", metavar="N", help="How many pictures of each prompt.")
 ]
@@ -143,13 +177,38 @@ Output = Annotated[
         "-o",
         metavar="FOLDER|PATTERN",
         help="A folder, or a .png name with {slug}, {seed}, {i} (the picture's number within its "
-        "prompt, from 0) and {index} (the prompt's).  [default: {slug}-{seed}.png]",
+        "prompt, from 0), {index} (the prompt's) and {stem} (the --prompts file's name).  "
+        "[default: {slug}-{seed}.png, with {index} before it where that is not enough]",
         show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+ResumePictures = Annotated[
+    bool,
+    typer.Option("--resume", help="Draw what a former run with the same --seed has not drawn."),
+]
 Grid = Annotated[
     bool, typer.Option("--grid", help="Also write a contact sheet of each prompt, ...-grid.png.")
+]
+
+# Options of a cluster
+
+Ray = Annotated[
+    bool,
+    typer.Option(
+        "--ray",
+        help="Answer on the Ray cluster at RAY_ADDRESS, whose hosts share these files; without it "
+        "on one of this machine alone. A model runs on each GPU, else on every few CPUs.",
+    ),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-workers",
+        metavar="N",
+        help="How many models --ray runs.  [default: as many as fit]",
+        show_default=False,
+    ),
 ]
 
 # Options of the model
@@ -232,6 +291,37 @@ NewFolder = Annotated[
         show_default=False,
     ),
 ]
+
+# Options of models that are kept warm
+
+KeepAlive = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-alive",
+        metavar="TIME",
+        help="End when nobody has asked for so long, as in 30s, 10m or 2h.  [default: never]",
+        show_default=False,
+    ),
+]
+Http = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        metavar="HOST:PORT",
+        help="Also answer OpenAI's clients there. Other machines have to show JANUS_API_KEY.",
+        show_default=False,
+    ),
+]
+RemoteImages = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote-images", help="With --http, fetch pictures from http(s) addresses, too."
+    ),
+]
+Background = Annotated[bool, typer.Option("--background", hidden=True)]
+Chosen = Annotated[bool, typer.Option("--chosen", hidden=True)]
+WarmModels = Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)]
+
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")]
 Version = Annotated[
     bool,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import __version__, cache, download, terminal, trouble, weights
 from .download import File, Source
 from .errors import ModelError, OutputError, UsageError, size_in_words
-from .terminal import ProgressLine
+from .progress import ProgressLine
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo

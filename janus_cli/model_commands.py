@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import flags, terminal, weights
 from .errors import ExitCode, UsageError
+from .progress import ProgressLine
 from .schema import WRITTEN, ModelChoice, require_one_of
 
 
@@ -20,7 +21,7 @@ def pull(model: flags.ModelToPull, revision: flags.Revision = None) -> int:
     """
     from . import hub
 
-    with terminal.ProgressLine("asking the hub", in_bytes=True) as progress:
+    with ProgressLine("asking the hub", in_bytes=True) as progress:
         folder = str(hub.pull(model, revision, progress))
     terminal.write_path(folder)
     if terminal.is_terminal(sys.stderr):
@@ -39,7 +40,7 @@ def models(device: flags.Device = "auto", json: flags.Json = False) -> int:
     from .reports import write_entries
 
     ModelChoice(device=device)  # checks it
-    with terminal.ProgressLine("looking into the models"):
+    with ProgressLine("looking into the models"):
         found = list(entries(device))
     write_entries(found, as_json=json)
     return ExitCode.OK
@@ -76,7 +77,7 @@ def quantize(
     ModelChoice(device=device)  # checks it
     path = weights.find_model(model)
     folder = Path(output) if output else weights.shelf() / f"{_base_name(model)}-{precision}"
-    with terminal.ProgressLine("quantizing", in_bytes=True) as progress:
+    with ProgressLine("quantizing", in_bytes=True) as progress:
         from .engine.machine import choose_device
         from .engine.quantize import quantize_checkpoint
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from . import terminal
 from .catalog import Entry
+from .client import Warm
 from .errors import size_in_words
+from .progress import in_words
 from .schema import Finding
 
+Row = tuple[str, ...]
+WARM_HEADINGS = ("NAME", "HELD IN", "DEVICE", "PROCESS", "WARM FOR", "KEPT", "UNDER WAY")
 HEADINGS = (
     "NAME",
     "FAMILY",
@@ -29,12 +34,34 @@ def write_entries(entries: Sequence[Entry], *, as_json: bool) -> None:
         for entry in entries:
             terminal.write_json(asdict(entry))
         return
-    rows = [HEADINGS, *(_row(entry) for entry in entries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    below = ["", *(f"  {terminal.one_line(entry.error or entry.path)}\n" for entry in entries)]
-    for row, line in zip(rows, below, strict=True):
+    below = [f"  {terminal.one_line(entry.error or entry.path)}\n" for entry in entries]
+    _write_table(HEADINGS, [_row(entry) for entry in entries], below)
+
+
+def write_warm(models: Sequence[Warm], *, as_json: bool) -> None:
+    """Warm models as a table, or as one JSON object a line."""
+    if as_json:
+        for model in models:
+            terminal.write_json(asdict(model))
+    elif models:
+        rows = [_warm_row(model, time.time()) for model in models]
+        _write_table(WARM_HEADINGS, rows, [""] * len(rows))
+
+
+def _write_table(headings: Row, rows: Sequence[Row], below: Sequence[str]) -> None:
+    """Rows under their headings, each with the line that belongs to it."""
+    everything = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+    for row, line in zip(everything, ["", *below], strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         terminal.write("  ".join(cells).rstrip() + "\n" + line)
+
+
+def _warm_row(model: Warm, now: float) -> Row:
+    kept = "until stopped" if model.keep_alive is None else in_words(model.keep_alive)
+    cells = [model.name, model.precision, model.device, str(model.pid)]
+    cells += [in_words(now - model.since), kept, str(model.under_way)]
+    return tuple(terminal.one_line(cell) for cell in cells)
 
 
 def write_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:

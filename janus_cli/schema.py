@@ -49,12 +49,23 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where names of pictures lead in another process than the one where they were written."""
+
+    folder: str = ""
+    """Where relative names begin; empty is the folder of this process."""
+    given: tuple[tuple[str, bytes], ...] = ()
+    """Pictures that come along, by their names: what was on standard input as `-`."""
+
+
+@dataclass(frozen=True)
 class UnderstandRequest:
     """Pictures to text: describe, ask and ocr are this request with different questions."""
 
     images: tuple[str, ...]
+    """Files, addresses or `-`; a document or a file of several frames is answered page by page."""
     questions: tuple[str, ...]
-    """Each is asked about every picture, on its own."""
+    """Each is asked about every page of every picture, on its own."""
     together: bool = False
     """All images in one conversation, instead of one conversation for each."""
     history: tuple[Turn, ...] = ()
@@ -63,9 +74,13 @@ class UnderstandRequest:
     temperature: float = 0.0
     """0 is greedy."""
     seed: int = 0
+    origin: Origin = Origin()
+    answered: tuple[tuple[int, int], ...] = ()
+    """Pages to leave out, since a former run has answered them: (number in images, page)."""
 
     def __post_init__(self) -> None:
-        require("IMAGE", bool(self.images), "name at least one picture, or - for standard input")
+        pictures = bool(self.images) or self.together  # a conversation may do without
+        require("IMAGE", pictures, "name at least one picture, or - for standard input")
         require("QUESTION", bool(self.questions), "write a question after the pictures")
         for question in self.questions:
             require("QUESTION", bool(question.strip()), "is empty: write what you want to know")
@@ -76,10 +91,10 @@ class UnderstandRequest:
 
 
 @dataclass(frozen=True)
-class ImagineRequest:
-    """Prompts to pictures: picture i of a prompt is drawn with `seed + i`."""
+class Wish:
+    """A prompt, and how it is to be drawn: picture i with `seed + i`."""
 
-    prompts: tuple[str, ...]
+    prompt: str
     count: int = 1
     seed: int = 0
     guidance: float = 5.0
@@ -90,13 +105,13 @@ class ImagineRequest:
     top_p: float = 1.0
     negative: str | None = None
     """Takes the place of the unconditional row."""
+    drawn: tuple[int, ...] = ()
+    """The pictures i to leave out, since a former run has drawn them."""
 
     def __post_init__(self) -> None:
-        require("PROMPT", bool(self.prompts), "say what to draw")
-        empty = any(not prompt.strip() for prompt in self.prompts)
-        require("PROMPT", not empty, "is empty: say what to draw")
-        for prompt in (*self.prompts, self.negative or ""):
-            require_unicode("PROMPT", prompt)
+        require("PROMPT", bool(self.prompt.strip()), "is empty: say what to draw")
+        require_unicode("PROMPT", self.prompt)
+        require_unicode("--negative", self.negative or "")
         require("-n", self.count >= 1, "must be at least 1")
         seeds_fit = 0 <= self.seed <= MAX_SEED - self.count
         require("--seed", seeds_fit, f"must lie in 0..{MAX_SEED}, the last picture's seed included")
@@ -107,20 +122,35 @@ class ImagineRequest:
 
 
 @dataclass(frozen=True)
+class ImagineRequest:
+    """Prompts to pictures, in the order of the wishes and of the seeds of each."""
+
+    wishes: tuple[Wish, ...]
+
+    def __post_init__(self) -> None:
+        require("PROMPT", bool(self.wishes), "say what to draw")
+
+
+@dataclass(frozen=True)
 class Piece:
-    """A piece of answer number `index`, as soon as it is known."""
+    """A piece of the next answer, as soon as it is known."""
 
     index: int
+    page: int | None
+    question: str
     text: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer number `index`: all questions about the first picture, then about the second."""
+    """An answer: of the first picture to all questions, page by page, then of the second."""
 
     index: int
+    """The picture's number among those of the request; 0 of a `together` request."""
     input: str
     """The path as the user wrote it; paths of a `together` request are joined by a newline."""
+    page: int | None
+    """From 1; None of a picture that has no pages."""
     question: str
     text: str
     model: str
@@ -136,6 +166,7 @@ class Picture:
     """A finished picture: `pixels` are height * width * 3 bytes of RGB, row by row."""
 
     index: int
+    """The number of its wish."""
     prompt: str
     seed: int
     width: int
@@ -153,12 +184,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input could not be done; the others go on. `index` is that of its first answer."""
+    """An input could not be done; the others go on."""
 
     index: int
+    """The number of the picture or of the wish."""
     input: str
     error: str
     error_type: str
+    page: int | None = None
+    """Of a document whose other pages may be done."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +202,8 @@ class Progress:
     label: str
     done: int
     total: int
+    counted: bool = False
+    """Whether the label names what is counted."""
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
+from .ahead import read_ahead
 from .errors import InputError
-from .images import read_image
+from .images import read_pages
 from .schema import Answer, Event, Failure, Piece, Progress, UnderstandRequest
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from .engine.batch import Prompt
-    from .engine.load import Engine
+    from .engine.interface import Engine
 
 DESCRIBE_QUESTIONS = {
     "short": "Describe the image in a few words.",
@@ -33,6 +37,7 @@ class Conversation:
 
     index: int
     input: str
+    page: int | None
     question: str
     prompt_tokens: int
     started: float = field(default_factory=time.perf_counter)
@@ -46,25 +51,47 @@ class Conversation:
     """From its picture to its end, others under way beside it."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Pictures of one conversation: one alone, or all of a `together` request."""
+
+    index: int
+    sources: tuple[str, ...]
+    without: frozenset[int] = frozenset()
+    """Pages that are left out."""
+
+    @property
+    def input(self) -> str:
+        return "\n".join(self.sources)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a conversation sees: a page, a picture alone, or pictures that belong together."""
+
+    number: int | None
+    frames: tuple[Image.Image, ...] = ()
+    """Of the model's size."""
+    error: InputError | None = None
+
+
 def run(request: UnderstandRequest, engine: Engine) -> Iterator[Event]:
-    """Answer every question about each picture, or about all of a `together` request.
+    """Answer every question about each page of each picture, or about all of a `together` request.
 
     The engine works at several at once; their events come one after the other, in the order of the
-    pictures and of the questions about each. A picture that cannot be read is a Failure, and the
-    others go on; pictures that belong together fail together.
+    pictures, of their pages and of the questions about each. A picture that cannot be read is a
+    Failure, and the others go on; pictures that belong together fail together.
     """
     asked = Asked(request, engine)
     yield asked.progress()
-    written = engine.write(
-        asked.prompts(), max_tokens=request.max_tokens, temperature=request.temperature
-    )
-    for number, token in written:
-        conversation = asked.conversations[number]
-        listen(conversation, token, engine)
+    for number, token in engine.write(asked.prompts()):
+        listen(asked.conversations[number], token, engine)
         yield from asked.events()
         progress = asked.progress()
         if token is None and progress.done < progress.total:
             yield progress
+        if token is None:
+            del asked.conversations[number]
     yield from asked.events()  # the failures at the end
 
 
@@ -74,49 +101,73 @@ class Asked:
     def __init__(self, request: UnderstandRequest, engine: Engine) -> None:
         self.request = request
         self.engine = engine
-        self.groups = [request.images] if request.together else [(i,) for i in request.images]
-        self.conversations: list[Conversation] = []
-        """In the order of the prompts."""
+        self.groups = grouped(request)
+        self.conversations: dict[int, Conversation] = {}
+        """By the numbers of their prompts."""
         self.untold: deque[Conversation | Failure] = deque()
-        self.answered, self.failed = 0, 0
+        self.done = 0
+        """How many groups have been told."""
 
     def prompts(self) -> Iterator[Prompt]:
         """A prompt for each conversation; pictures are read when the engine asks for them."""
-        for number, sources in enumerate(self.groups):
-            try:
-                yield from self.about(number * len(self.request.questions), sources)
-            except InputError as error:
-                self.untold.append(
-                    Failure(
-                        number * len(self.request.questions),
-                        "\n".join(sources),
-                        str(error),
-                        type(error).__name__,
-                    )
-                )
+        numbers = count()
+        for group, page in read_ahead(self.groups, self.read):
+            if page.error:
+                error, kind = str(page.error), type(page.error).__name__
+                self.untold.append(Failure(group.index, group.input, error, kind, page.number))
+            else:
+                yield from self.about(group, page, numbers)
 
-    def about(self, first: int, sources: Sequence[str]) -> Iterator[Prompt]:
-        """Prompts of all questions about pictures that belong together."""
+    def read(self, group: Group) -> Iterator[Page]:
+        """What a group shows, framed for the model; called on threads."""
+        frame = self.engine.preprocessing.frame
+        try:
+            if self.request.together:
+                yield Page(None, tuple(frame(picture) for picture in self.all_pages(group)))
+                return
+            for number, picture in self.pages(group):
+                if isinstance(picture, InputError):
+                    yield Page(number, error=picture)
+                else:
+                    yield Page(number, (frame(picture),))
+        except InputError as error:
+            yield Page(None, error=error)
+
+    def pages(self, group: Group) -> Iterator[tuple[int | None, Image.Image | InputError]]:
+        """The pages of a group's only source that are not left out."""
+        return read_pages(group.sources[0], without=group.without, origin=self.request.origin)
+
+    def all_pages(self, group: Group) -> Iterator[Image.Image]:
+        """Every picture of a group; the first that cannot be read is raised."""
+        for source in group.sources:
+            for _, picture in read_pages(source, origin=self.request.origin):
+                if isinstance(picture, InputError):
+                    raise picture
+                yield picture
+
+    def about(self, group: Group, page: Page, numbers: Iterator[int]) -> Iterator[Prompt]:
+        """Prompts of all questions about what a page shows."""
         import torch
 
         from .engine.batch import Prompt
 
         engine, request = self.engine, self.request
-        pictures = [read_image(source) for source in sources]
-        pixels = torch.stack([engine.preprocessing.fit(picture) for picture in pictures])
-        for index, question in enumerate(request.questions, start=first):
-            ids = engine.writer.conversation(len(pictures), request.history, question)
-            conversation = Conversation(index, "\n".join(sources), question, len(ids))
-            self.conversations.append(conversation)
+        fitted = [engine.preprocessing.normalise(frame) for frame in page.frames]
+        pixels = torch.stack(fitted) if fitted else None
+        for question in request.questions:
+            ids = engine.writer.conversation(len(page.frames), request.history, question)
+            conversation = Conversation(
+                group.index, group.input, page.number, question, prompt_tokens=len(ids)
+            )
+            self.conversations[next(numbers)] = conversation
             self.untold.append(conversation)
-            yield Prompt(ids, pixels, request.seed)
+            yield Prompt(ids, pixels, request.seed, request.max_tokens, request.temperature)
 
     def progress(self) -> Progress:
         """How many pictures are done with; of one nobody knows how long it takes."""
         if len(self.groups) == 1:
             return Progress("thinking", 0, 0)
-        done = self.answered // len(self.request.questions) + self.failed
-        return Progress("pictures", done, len(self.groups))
+        return Progress("pictures", self.done, len(self.groups), counted=True)
 
     def events(self) -> Iterator[Event]:
         """What can be told now: of the first untold conversation, and of those after it once it is
@@ -124,17 +175,36 @@ class Asked:
         while self.untold:
             first = self.untold[0]
             if isinstance(first, Failure):
-                self.failed += 1
                 yield first
             elif first.done:
-                self.answered += 1
                 yield answer(first, self.engine)
             else:
                 if first.shown < len(first.text):
-                    yield Piece(first.index, first.text[first.shown :])
+                    text = first.text[first.shown :]
+                    yield Piece(first.index, first.page, first.question, text)
                     first.shown = len(first.text)
                 return
             self.untold.popleft()
+            self.count(first)
+
+    def count(self, told: Conversation | Failure) -> None:
+        """Count the groups that were told to their end; whether a page is the last, the next group
+        shows."""
+        last = isinstance(told, Failure) or told.question == self.request.questions[-1]
+        self.done = told.index + (last and told.page is None)
+
+
+def grouped(request: UnderstandRequest) -> list[Group]:
+    """The pictures of a request as they belong together."""
+    if request.together:
+        return [Group(0, request.images)]
+    pages: dict[int, set[int]] = {}
+    for index, page in request.answered:
+        pages.setdefault(index, set()).add(page)
+    return [
+        Group(index, (name,), frozenset(pages.get(index, ())))
+        for index, name in enumerate(request.images)
+    ]
 
 
 def listen(conversation: Conversation, token: int | None, engine: Engine) -> None:
@@ -155,6 +225,7 @@ def answer(conversation: Conversation, engine: Engine) -> Answer:
     return Answer(
         index=conversation.index,
         input=conversation.input,
+        page=conversation.page,
         question=conversation.question,
         text=conversation.text,
         model=engine.name,

@@ -3,130 +3,142 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from . import flags, inputs, terminal
+from . import flags, inputs
 from .dispatch import find_model, open_model
-from .errors import UsageError
-from .flags import random_seed
+from .errors import ExitCode, UsageError
+from .inputs import Source
+from .options import (
+    AnswerOptions,
+    ModelOptions,
+    OutputOptions,
+    PictureOptions,
+    RayOptions,
+    spread,
+)
+from .progress import ProgressLine
 from .schema import DETAILS, ModelChoice, UnderstandRequest
 
 
+@spread
 def describe(
     images: flags.Images = None,
     detail: flags.Detail = "normal",
-    recursive: flags.Recursive = False,
-    files_from: flags.FilesFrom = None,
-    null: flags.Null = False,
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
+    *,
+    pictures: PictureOptions,
+    answers: AnswerOptions,
+    output: OutputOptions,
+    cluster: RayOptions,
+    model: ModelOptions,
 ) -> int:
     """Describe each picture in words.
 
-    An IMAGE is a file, a folder, a pattern, or - for standard input.
+    An IMAGE is a file, a folder, a pattern, an http address, or - for standard input; a PDF is
+    described page by page.
     """
     from .understand import DESCRIBE_QUESTIONS
 
     if detail not in DETAILS:
         raise UsageError(f"--detail: {detail!r} is unknown; choose from {', '.join(DETAILS)}")
-    request = UnderstandRequest(
-        images=_images(images or [], files_from, recursive=recursive, null=null),
-        questions=(DESCRIBE_QUESTIONS[detail],),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
-    )
-    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
+    sources = _sources(images or [], pictures)
+    request = _request(sources, (DESCRIBE_QUESTIONS[detail],), answers)
+    return _understand(request, sources, output, model.choice(), cluster)
 
 
+@spread
 def ask(
     images: flags.Images = None,
     last: flags.Question = None,
     questions: flags.Questions = None,
-    recursive: flags.Recursive = False,
-    files_from: flags.FilesFrom = None,
-    null: flags.Null = False,
     together: flags.Together = False,
     chat: flags.Chat = False,
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
+    *,
+    pictures: PictureOptions,
+    answers: AnswerOptions,
+    output: OutputOptions,
+    cluster: RayOptions,
+    model: ModelOptions,
 ) -> int:
     """Ask a question about each picture.
 
-    An IMAGE is a file, a folder, a pattern, or - for standard input; the last argument is the
-    question, unless -q asks. Several questions about one picture take little longer than one.
-    --together asks once about all pictures, in their order. --chat goes on with your next
+    An IMAGE is a file, a folder, a pattern, an http address, or - for standard input; the last
+    argument is the question, unless -q asks. Several questions about one picture take little longer
+    than one. --together asks once about all pictures, in their order. --chat goes on with your next
     questions, and remembers.
     """
     given = [*(images or []), *([] if last is None else [last])]
-    named, asked = _told_apart(given, questions or [], listed=files_from is not None, chat=chat)
-    names = _images(named, files_from, recursive=recursive, null=null)
-    request = UnderstandRequest(
-        images=names,
-        questions=asked or ("?",),  # --chat asks for it later
-        together=together or (chat and len(names) > 1),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
-    )
-    choice = ModelChoice(model, device, precision, backend, family)
+    listed = pictures.files_from is not None
+    named, asked = _told_apart(given, questions or [], listed=listed, chat=chat)
+    sources = _sources(named, pictures)
+    together = together or (chat and len(sources) > 1)
+    # A conversation asks for its first question later.
+    request = _request(sources, asked or ("?",), answers, together=together)
     if chat:
-        return _converse(request, asked[0] if asked else None, choice, json)
-    return _understand(request, choice, json)
+        if output.output or output.out or output.resume or output.force:
+            raise UsageError("--chat: answers on standard output; leave -o, --out and --resume")
+        if cluster.ray:
+            raise UsageError("--ray: answers many pictures at once; leave --chat")
+        return _converse(request, asked[0] if asked else None, model.choice(), output.json)
+    return _understand(request, sources, output, model.choice(), cluster)
 
 
+@spread
 def ocr(
     images: flags.Images = None,
-    recursive: flags.Recursive = False,
-    files_from: flags.FilesFrom = None,
-    null: flags.Null = False,
-    max_tokens: flags.MaxTokens = 512,
-    temperature: flags.AnswerTemperature = 0.0,
-    seed: flags.AnswerSeed = None,
-    json: flags.Json = False,
-    model: flags.Model = None,
-    device: flags.Device = "auto",
-    precision: flags.Precision = "auto",
-    backend: flags.Backend = "janus",
-    family: flags.Family = "auto",
+    *,
+    pictures: PictureOptions,
+    answers: AnswerOptions,
+    output: OutputOptions,
+    cluster: RayOptions,
+    model: ModelOptions,
 ) -> int:
     """Read the text in each picture.
 
-    An IMAGE is a file, a folder, a pattern, or - for standard input. Nothing but the text is
-    printed; of several pictures, each line begins with its file.
+    An IMAGE is a file, a folder, a pattern, an http address, or - for standard input. Nothing but
+    the text is printed; of several pictures each line begins with its file, of a PDF with its page.
     """
     from .understand import OCR_QUESTION
 
-    request = UnderstandRequest(
-        images=_images(images or [], files_from, recursive=recursive, null=null),
-        questions=(OCR_QUESTION,),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=_answer_seed(seed, temperature),
+    sources = _sources(images or [], pictures)
+    request = _request(sources, (OCR_QUESTION,), answers)
+    return _understand(request, sources, output, model.choice(), cluster)
+
+
+def _request(
+    sources: Sequence[Source],
+    questions: tuple[str, ...],
+    answers: AnswerOptions,
+    *,
+    together: bool = False,
+) -> UnderstandRequest:
+    return UnderstandRequest(
+        images=tuple(source.name for source in sources),
+        questions=questions,
+        together=together,
+        max_tokens=answers.max_tokens,
+        temperature=answers.temperature,
+        seed=answers.fixed_seed(),
     )
-    return _understand(request, ModelChoice(model, device, precision, backend, family), json)
 
 
-def _understand(request: UnderstandRequest, choice: ModelChoice, as_json: bool) -> int:
+def _understand(
+    request: UnderstandRequest,
+    sources: Sequence[Source],
+    output: OutputOptions,
+    choice: ModelChoice,
+    cluster: RayOptions,
+) -> int:
     from .answers import write_answers
+    from .destination import open_sink
 
-    path = find_model(choice)
-    with terminal.ProgressLine("loading the model") as progress:
-        answer = open_model(path, choice, drawing=False)
-        return write_answers(answer(request), request, progress, as_json=as_json).exit_code
+    with open_sink(request, sources, output) as (left, sink):
+        if left is None:
+            return ExitCode.OK
+        found = find_model(choice)
+        with ProgressLine("loading the model") as progress:
+            answer = open_model(found, left, cluster)
+            return write_answers(answer(left), left, progress, sink).exit_code
 
 
 def _converse(
@@ -139,9 +151,9 @@ def _converse(
         raise UsageError("-: --chat reads questions from standard input; name the picture's file")
     for name in request.images:
         read_image(name)  # before anybody has typed a question about it
-    path = find_model(choice)
-    with terminal.ProgressLine("loading the model"):
-        answer = open_model(path, choice, drawing=False)
+    found = find_model(choice)
+    with ProgressLine("loading the model"):
+        answer = open_model(found, request)
     return converse(request, question, answer, as_json=as_json)
 
 
@@ -157,7 +169,8 @@ def _told_apart(
     if not given and not listed:
         raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')
     *images, last = given or [""]
-    names_pictures = os.path.isdir(last) or (os.path.isfile(last) and inputs.is_picture(last))
+    is_file = os.path.isfile(last) and inputs.is_picture(last)
+    names_pictures = is_file or os.path.isdir(last) or inputs.is_address(last)
     if (images or listed) and last and not names_pictures:
         return images, (last,)
     if chat:
@@ -167,26 +180,18 @@ def _told_apart(
     )
 
 
-def _images(
-    arguments: list[str], files_from: str | None, *, recursive: bool, null: bool
-) -> tuple[str, ...]:
-    """The names of all pictures: those of the arguments, then those of the list."""
-    if null and files_from is None:
+def _sources(arguments: list[str], options: PictureOptions) -> list[Source]:
+    """All pictures: those of the arguments, then those of the list."""
+    listing = options.files_from
+    if options.null and listing is None:
         raise UsageError("-0: says how the names in --files-from end; add --files-from")
-    if (*arguments, files_from).count(inputs.STDIN) > 1:
+    if (*arguments, listing).count(inputs.STDIN) > 1:
         raise UsageError("-: standard input is read once; name it once")
-    names = inputs.expand(arguments, recursive=recursive)
-    if files_from is not None:
-        names += inputs.listed(files_from, null=null)
-        if not names:
-            raise UsageError(f"--files-from {files_from}: names no picture; write one a line")
-    if not names:
+    sources = inputs.expand(arguments, recursive=options.recursive)
+    if listing is not None:
+        sources += inputs.listed(listing, null=options.null)
+        if not sources:
+            raise UsageError(f"--files-from {listing}: names no picture; write one a line")
+    if not sources:
         raise UsageError("IMAGE: no picture; name a file, a folder, or - for standard input")
-    return tuple(names)
-
-
-def _answer_seed(seed: int | None, temperature: float) -> int:
-    """The seed as given; a greedy answer needs none."""
-    if seed is not None:
-        return seed
-    return random_seed() if temperature > 0 else 0
+    return sources

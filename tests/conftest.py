@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """An environment with a home of its own, and nothing of janus in it."""
     home = tmp_path / "home"
     home.mkdir()
@@ -104,7 +105,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     kept |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
     kept |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "huggingface"), "COLUMNS": "100"}
     kept["JANUS_WEIGHTS"] = str(home / "weights")
-    return kept
+    with tempfile.TemporaryDirectory(prefix="janus-") as sockets:  # their paths must be short
+        kept["XDG_RUNTIME_DIR"] = sockets
+        yield kept
 
 
 @pytest.fixture

@@ -18,13 +18,15 @@ class ScriptedEngine:
     def __init__(self, script):
         self.script = script
         self.asked = []
-        self.preprocessing = SimpleNamespace(fit=lambda picture: torch.zeros(3, 2, 2))
+        self.preprocessing = SimpleNamespace(
+            frame=lambda picture: picture, normalise=lambda frame: torch.zeros(3, 2, 2)
+        )
         self.writer = SimpleNamespace(
             conversation=lambda pictures, history, question: [pictures, len(question)],
             decode=lambda tokens: "".join(map(chr, tokens)),
         )
 
-    def write(self, prompts, *, max_tokens, temperature):
+    def write(self, prompts):
         self.asked = list(prompts)
         for number, said in self.script:
             if said is None:
@@ -88,11 +90,44 @@ def test_every_question_about_each_picture():
     answers = [(e.index, e.input, e.question) for e in events if isinstance(e, Answer)]
     assert answers == [
         (0, "a.png", "one?"),
-        (1, "a.png", "two?"),
-        (4, "b.png", "one?"),
-        (5, "b.png", "two?"),
+        (0, "a.png", "two?"),
+        (2, "b.png", "one?"),
+        (2, "b.png", "two?"),
     ]
-    assert [e.index for e in events if isinstance(e, Failure)] == [2]
+    assert [e.index for e in events if isinstance(e, Failure)] == [1]
+
+
+def test_a_document_is_answered_page_by_page(folder):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
+    frames[0].save(folder / "scan.tiff", save_all=True, append_images=frames[1:])
+    script = [(n, letter) for n in (0, 2, 1, 3, 4) for letter in ("vwxyz"[n], None)]
+    events = told(script, "scan.tiff", "a.png", "b.png")
+    answers = [(e.index, e.page, e.text) for e in events if isinstance(e, Answer)]
+    told_pages = [(0, 1, "v"), (0, 2, "w"), (0, 3, "x")]
+    assert answers == [*told_pages, (1, None, "y"), (2, None, "z")]
+    counts = [e.done for e in events if isinstance(e, Progress)]
+    assert max(counts) == 2 and counts == sorted(counts)
+
+
+def test_pages_that_were_answered_are_left_out(folder):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
+    frames[0].save(folder / "scan.tiff", save_all=True, append_images=frames[1:])
+    request = UnderstandRequest(
+        images=("a.png", "scan.tiff"), questions=("what?",), answered=((1, 1), (1, 3))
+    )
+    engine = ScriptedEngine([(0, None), (1, None)])
+    answers = [e for e in understand.run(request, engine) if isinstance(e, Answer)]
+    assert [(e.input, e.page) for e in answers] == [("a.png", None), ("scan.tiff", 2)]
+
+
+def test_pages_belong_together_where_pictures_do(folder):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
+    frames[0].save(folder / "scan.tiff", save_all=True, append_images=frames[1:])
+    request = UnderstandRequest(images=("a.png", "scan.tiff"), questions=("what?",), together=True)
+    engine = ScriptedEngine([(0, None)])
+    (answer,) = (e for e in understand.run(request, engine) if isinstance(e, Answer))
+    assert (answer.input, answer.page) == ("a.png\nscan.tiff", None)
+    assert [len(prompt.pixels) for prompt in engine.asked] == [3]
 
 
 def test_questions_about_one_picture_share_its_pixels():
