@@ -23,9 +23,9 @@ def main() -> int:
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
-        from .cli import app
+        from .cli import build
 
-        parsed = app(prog_name="janus", standalone_mode=False)
+        parsed = build(sys.argv[1:])(prog_name="janus", standalone_mode=False)
         if parsed == ExitCode.INTERRUPTED:  # typer has caught a Ctrl-C
             raise KeyboardInterrupt
         code = parsed() if callable(parsed) else ExitCode.OK

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
 from . import flags, terminal
-from .imagine_commands import imagine, info
-from .model_commands import doctor, models, pull, quantize, rm
-from .serve_commands import ps, serve, stop
-from .understand_commands import ask, describe, ocr
 
-COMMANDS: dict[Callable[..., int], str] = {
-    describe: "janus describe photos/*.jpg --detail short --json > captions.jsonl",
-    ask: 'janus ask photo.jpg "how many penguins?"',
-    ocr: "janus ocr scan.png | grep -i total",
-    imagine: 'janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/',
-    info: "janus info nebula-corgi-7.png",
-    models: "janus models",
-    pull: "janus pull janus-pro-1b",
-    quantize: "janus quantize janus-pro-7b --precision int4",
-    rm: "janus rm janus-pro-1b",
-    serve: "janus serve --model janus-pro-1b --keep-alive 1h",
-    ps: "janus ps",
-    stop: "janus stop",
-    doctor: "janus doctor > report.txt",
+COMMANDS = {
+    "describe": (
+        "understand_commands",
+        "janus describe photos/*.jpg --detail short --json > captions.jsonl",
+    ),
+    "ask": ("understand_commands", 'janus ask photo.jpg "how many penguins?"'),
+    "ocr": ("understand_commands", "janus ocr scan.pdf | grep -i total"),
+    "imagine": (
+        "imagine_commands",
+        'janus imagine "nebula corgi" -n 4 --seed 7 --grid -o drawings/',
+    ),
+    "info": ("imagine_commands", "janus info nebula-corgi-7.png"),
+    "models": ("model_commands", "janus models"),
+    "pull": ("model_commands", "janus pull janus-pro-1b"),
+    "quantize": ("model_commands", "janus quantize janus-pro-7b --precision int4"),
+    "rm": ("model_commands", "janus rm janus-pro-1b"),
+    "serve": ("serve_commands", "janus serve --model janus-pro-1b --keep-alive 1h"),
+    "ps": ("serve_commands", "janus ps"),
+    "stop": ("serve_commands", "janus stop"),
+    "doctor": ("model_commands", "janus doctor > report.txt"),
 }
+"""The module and an example of each command."""
 
-EXAMPLES = "\n".join(f"  {example}" for example in COMMANDS.values())
+HELP = "Look at pictures and draw them, on your own machine, with the Janus family of models."
+EXAMPLES = "\n".join(f"  {example}" for _, example in COMMANDS.values())
 EPILOG = f"""\
 Examples:
 
@@ -55,25 +60,37 @@ Exit codes:
 Environment:
 
 \b
-  JANUS_MODEL    the model, where --model does not say (a folder or a name)
-  JANUS_DEVICE   the device, where --device does not say
-  JANUS_KEEP_ALIVE  how long a model stays warm after a call, such as 10m
-  JANUS_WEIGHTS  the folder where quantized models lie
-  JANUS_DEBUG    1 shows the traceback of an error
-  HF_TOKEN       the token that janus pull shows to the hub, for a gated model
-  HF_HOME        where pulled models lie; HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE count too
+  JANUS_MODEL       the model, where --model does not say (a folder or a name)
+  JANUS_DEVICE      the device, where --device does not say
+  JANUS_KEEP_ALIVE  how long a model stays warm after a call, such as 10m; else it is not kept
+  JANUS_WEIGHTS     the folder where quantized models lie
+  JANUS_DEBUG       1 shows the traceback of an error
+  HF_TOKEN          the token that janus pull shows to the hub, for a gated model
+  HF_HOME           where pulled models lie; HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE count too
 """
 
-app = typer.Typer(
-    help="Look at pictures and draw them, on your own machine, with the Janus family of models.",
-    epilog=EPILOG,
-    rich_markup_mode=None,  # the plain help takes half the time of the boxed one
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The application for these arguments: with the command that they call, else with all.
+
+    Building all of them takes longer than a warm model takes to answer.
+    """
+    app = typer.Typer(
+        help=HELP,
+        epilog=EPILOG,
+        rich_markup_mode=None,  # the plain help takes half the time of the boxed one
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True)(janus)
+    called = [name for name in arguments[:1] if name in COMMANDS]
+    for name in called or COMMANDS:
+        module, example = COMMANDS[name]
+        command = getattr(importlib.import_module(f".{module}", __package__), name)
+        app.command(epilog=f"Example: {example}")(parsing(command))
+    return app
 
 
-@app.callback(invoke_without_command=True)
 def janus(context: typer.Context, version: flags.Version = False) -> None:
     if context.invoked_subcommand is None:
         terminal.write(context.get_help() + "\n")
@@ -90,7 +107,3 @@ def parsing(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
         return functools.partial(command, **values)
 
     return parsed
-
-
-for command, example in COMMANDS.items():
-    app.command(epilog=f"Example: {example}")(parsing(command))

@@ -269,3 +269,49 @@ def test_killed_at_any_moment_and_gone_on_with(pictures, environment, a_model, f
     found = keys(records("a.jsonl"))
     assert sorted(found, key=str) == sorted(ALL, key=str)
     assert keys(r for r in records("a.jsonl") if "error" not in r) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [(signal.SIGINT, 130, "janus: interrupted\n"), (signal.SIGTERM, 143, "")],
+)
+def test_signals_end_a_run_with_whole_records(sign, code, said, pictures, environment, a_model):
+    args = ("ask", pictures, "-r", QUESTION, "--json", "-o", "a.jsonl")
+    env = environment | {"JANUS_MODEL": a_model, "FAKE_GATE": "gate"}
+    os.mkfifo("gate")
+    process = subprocess.Popen([sys.executable, *FAKE, *args], env=env, stderr=subprocess.PIPE)
+    with open("gate", "wb", buffering=0) as gate:
+        gate.write(b"x" * 8)  # the first answer is complete
+        while not Path("a.jsonl").read_text():
+            pass
+        process.send_signal(sign)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.decode()) == (code, said)
+    assert keys(records("a.jsonl")) == ALL[:1]
+
+
+def test_two_runs_over_one_folder(pictures, environment, a_model):
+    args = ("ask", pictures, "-r", QUESTION, "--json", "--out", "answers", "--resume")
+    env = environment | {"JANUS_MODEL": a_model}
+    both = [
+        subprocess.Popen([sys.executable, *FAKE, *args], env=env, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [process.wait(60) for process in both] == [4, 4]
+    written = sorted(Path("answers").rglob("*.*"))
+    assert len(written) == 9 and all(path.suffix == ".json" for path in written)
+    assert sorted(key for path in written for key in keys(records(path))) == sorted(ALL)
+
+
+def test_two_runs_over_one_file(pictures, environment, a_model, fake_janus):
+    args = ("ask", pictures, QUESTION, "--json", "-o", "a.jsonl", "--resume")
+    env = environment | {"JANUS_MODEL": a_model, "FAKE_GATE": "gate"}
+    os.mkfifo("gate")
+    first = subprocess.Popen([sys.executable, *FAKE, *args], env=env, stderr=subprocess.DEVNULL)
+    with open("gate", "wb", buffering=0) as gate:  # opens when the first answer has begun
+        second = fake_janus(*args)
+        assert second.code == ExitCode.OUTPUT
+        assert second.err.startswith("janus: a.jsonl: another janus is writing it")
+        gate.write(b"x" * 800)
+        assert first.wait(60) == 4
+    assert len(records("a.jsonl")) == 8
