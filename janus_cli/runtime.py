@@ -25,6 +25,8 @@ def folder() -> Path:
     """
     from platformdirs import user_runtime_path
 
+    if not hasattr(os, "getuid"):
+        raise ModelError("models stay warm behind Unix sockets, which this system does not have")
     place = user_runtime_path("janus", appauthor=False)
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -36,7 +36,9 @@ def open_source(source: str, origin: Origin = HERE) -> BinaryIO:
             stream.seek(0)
             return stream
     except OSError as error:
+        stream.close()
         raise InputError(f"{name}: cannot be read: {error.strerror}; is its disk there?") from error
+    stream.close()
     raise InputError(f"{name}: is empty; is the download complete?")
 
 

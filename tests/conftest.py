@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+# Several workers share the cores: threads of torch would wait for those of another. What is to be
+# seen with several threads says so itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ("-m", "janus_cli")
 FAKE = (str(ROOT / "tests" / "fake_janus.py"),)  # the real shell around a scripted engine

@@ -97,7 +97,7 @@ def test_completion_script_can_be_shown(janus):
         (["ask", "a.png", "  "], ["QUESTION"]),
         (["ask", "-", "-", "what?"], ["standard input", "once"]),
         (["ask", "-", "what?", "--chat"], ["-:", "--chat"]),
-        (["ask", "a.png", "what?", "--max-tokens", "many"], ["--max-tokens", "integer"]),
+        (["ask", "a.png", "what?", "--max-tokens", "many"], ["--max-tokens", "int"]),
         (["ask", "a.png", "what?", "--max-tokens", "0"], ["--max-tokens", "at least 1"]),
         (["ask", "a.png", "what?", "--temperature", "nan"], ["--temperature"]),
         (["ask", "a.png", "what?", "--seed", "-1"], ["--seed"]),

@@ -74,12 +74,15 @@ def test_a_conversation_goes_on(picture, tiny):
     assert second["prompt_tokens"] > first["prompt_tokens"]
 
 
-def test_four_at_once_are_the_four_alone(tiny):
-    together = tiny("imagine", "a red circle", "-n", "3", "--seed", "7", "-o", "{seed}.png")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_four_at_once_are_the_four_alone(threads, tiny):
+    env = {"OMP_NUM_THREADS": threads}
+    wish = ("imagine", "a red circle", "--seed")
+    together = tiny(*wish, "7", "-n", "3", "-o", "{seed}.png", env=env)
     assert (together.out, together.err) == ("7.png\n8.png\n9.png\n", "")
     assert len({pixels(path) for path in together.out.split()}) == 3
     for seed in ("7", "9"):
-        alone = tiny("imagine", "a red circle", "--seed", seed, "-o", "alone-{seed}.png")
+        alone = tiny(*wish, seed, "-o", "alone-{seed}.png", env=env)
         assert pixels(alone.out.strip()) == pixels(f"{seed}.png")
     assert read_settings("9.png")["seed"] == 9
 
