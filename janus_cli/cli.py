@@ -63,6 +63,8 @@ Environment:
   JANUS_MODEL       the model, where --model does not say (a folder or a name)
   JANUS_DEVICE      the device, where --device does not say
   JANUS_KEEP_ALIVE  how long a model stays warm after a call, such as 10m; else it is not kept
+  JANUS_API_KEY     what clients of janus serve --http have to show
+  RAY_ADDRESS       the cluster of --ray; else this machine is one
   JANUS_WEIGHTS     the folder where quantized models lie
   JANUS_DEBUG       1 shows the traceback of an error
   HF_TOKEN          the token that janus pull shows to the hub, for a gated model

@@ -24,7 +24,7 @@ QUESTION = "what?"
 
 @pytest.fixture
 def pictures(folder):
-    """Nine pictures of which one is broken, some of them in folders, and a document of two pages."""
+    """Nine pictures, one of them broken, some in folders, and one a document of two pages."""
     for name in ("a.png", "b.png", "sub/c.png", "sub/deep/d.png", "e.jpg", "f.png", "h.png"):
         path = folder / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
