@@ -14,7 +14,7 @@ from .errors import UsageError
 from .schema import ModelChoice
 
 if TYPE_CHECKING:
-    from .http_server import Door
+    from .http.server import Door
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class HttpOptions:
             if self.allow_remote_images:
                 raise UsageError("--allow-remote-images: is for --http; add that, or leave it out")
             return None
-        from .http_server import Door
+        from .http.server import Door
 
-        key = os.environ.get("JANUS_API_KEY") or None
+        key = os.environ.get("JANUS_API_KEY", "").strip(" \t") or None
         return Door.at(self.http, key=key, remote=self.allow_remote_images)
 
 

@@ -56,10 +56,14 @@ class Server:
             visitor.join(FAREWELL / len(visitors))
 
     def is_idle(self) -> bool:
-        """Whether nobody has been here for so long that it may end."""
+        """Whether nobody has been here, nor asked over HTTP, for so long that it may end."""
+        idle_since = self.engine.idle_since()
+        if self.model.keep_alive is None or idle_since is None:
+            return False
         with self._lock:
-            away = 0.0 if self._visitors else time.monotonic() - self._last_seen
-        return self.model.keep_alive is not None and away >= self.model.keep_alive
+            last_seen = max(self._last_seen, idle_since)
+            away = 0.0 if self._visitors else time.monotonic() - last_seen
+        return away >= self.model.keep_alive
 
     def _meet(self, connection: socket.socket) -> None:
         """Hear one request and answer it; nobody but the user is let in."""

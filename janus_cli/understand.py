@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from .ahead import read_ahead
@@ -123,7 +123,10 @@ class Asked:
         frame = self.engine.preprocessing.frame
         try:
             if self.request.together:
-                yield Page(None, tuple(frame(picture) for picture in self.all_pages(group)))
+                writer = self.engine.writer
+                most = writer.context // writer.image_tokens + 1  # one more than can be asked about
+                pictures = islice(self.all_pages(group), most)
+                yield Page(None, tuple(frame(picture) for picture in pictures))
                 return
             for number, picture in self.pages(group):
                 if isinstance(picture, InputError):

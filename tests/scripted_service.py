@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from janus_cli.errors import InputError, UsageError
-from janus_cli.http_api import Service, application
-from janus_cli.http_guard import Limits
+from janus_cli.http.api import Service, application
+from janus_cli.http.guard import Limits
 from janus_cli.images import read_pages
 from janus_cli.schema import Answer, Failure, Picture, Piece, Progress, UnderstandRequest
 

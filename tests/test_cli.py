@@ -17,7 +17,7 @@ from janus_cli.errors import ExitCode
 
 COMMANDS = (
     *("describe", "ask", "ocr", "imagine", "info"),
-    *("models", "pull", "quantize", "rm", "doctor"),
+    *("models", "pull", "quantize", "rm", "serve", "ps", "stop", "doctor"),
 )
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 from janus_cli import imagine, understand
 from janus_cli.engine.load import open_engine
 from janus_cli.errors import UsageError
-from janus_cli.http_guard import Limits
-from janus_cli.http_server import Door
+from janus_cli.http.guard import Limits
+from janus_cli.http.server import Door
 from janus_cli.png import read_settings
 from janus_cli.schema import (
     Answer,
@@ -612,7 +612,7 @@ def wait_there(address, engine):
 
 
 def test_who_asks_nothing_is_not_waited_for(served, engine_that_waits, monkeypatch):
-    monkeypatch.setattr("janus_cli.http_protocol.PATIENCE", 0.05)
+    monkeypatch.setattr("janus_cli.http.protocol.PATIENCE", 0.05)
     address, _ = served
     waiting = wait_there(address, engine_that_waits)
     for data in (b"", b"GET /health HTTP/1.1\r\nHost: loc", b"GET /health HTTP/1.1\r\n" * 2):

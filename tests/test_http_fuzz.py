@@ -16,8 +16,8 @@ from openai.types import ImagesResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from PIL import Image
 
-from janus_cli.http_guard import Limits
-from janus_cli.http_server import Door
+from janus_cli.http.guard import Limits
+from janus_cli.http.server import Door
 
 from .scripted_service import AS_JSON, Scripted, call, scripted
 

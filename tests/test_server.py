@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from janus_cli import client, runtime
 from janus_cli.errors import ExitCode, ModelError, UsageError
 from janus_cli.schema import Answer, ImagineRequest, Picture, UnderstandRequest, Wish
+from janus_cli.server import Server
 
 from .conftest import REAL
 from .test_imports import NETWORKS, loaded_by
@@ -326,6 +328,18 @@ def test_an_idle_model_ends(serve, sockets):
     server = serve("--keep-alive", "0.1s")
     assert server.end() == (0, "")
     assert not list(sockets.glob("*.sock"))
+
+
+def test_whoever_asks_over_http_keeps_a_model_alive():
+    warm = client.Warm(
+        *("s", 1, client.__version__, "/models/a", "a", "cpu", "fp32", "auto"),
+        *(False, 0.0, 0.0, 0),
+    )
+    idle_since = [None, 0.0]
+    engine = SimpleNamespace(idle_since=lambda: idle_since.pop(0))
+    server = Server(engine, warm)
+    assert not server.is_idle()
+    assert server.is_idle()
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line(janus, folder, sockets):

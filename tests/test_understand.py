@@ -22,6 +22,8 @@ class ScriptedEngine:
             frame=lambda picture: picture, normalise=lambda frame: torch.zeros(3, 2, 2)
         )
         self.writer = SimpleNamespace(
+            context=8,
+            image_tokens=2,
             conversation=lambda pictures, history, question: [pictures, len(question)],
             decode=lambda tokens: "".join(map(chr, tokens)),
         )
@@ -128,6 +130,15 @@ def test_pages_belong_together_where_pictures_do(folder):
     (answer,) = (e for e in understand.run(request, engine) if isinstance(e, Answer))
     assert (answer.input, answer.page) == ("a.png\nscan.tiff", None)
     assert [len(prompt.pixels) for prompt in engine.asked] == [3]
+
+
+def test_no_more_pages_are_read_than_can_be_asked_about(folder):
+    frames = [Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(50)]
+    frames[0].save(folder / "scan.tiff", save_all=True, append_images=frames[1:])
+    request = UnderstandRequest(images=("scan.tiff",), questions=("what?",), together=True)
+    engine = ScriptedEngine([(0, None)])
+    list(understand.run(request, engine))
+    assert [len(prompt.pixels) for prompt in engine.asked] == [5]  # too many, but no more
 
 
 def test_questions_about_one_picture_share_its_pixels():

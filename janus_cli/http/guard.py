@@ -15,7 +15,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .http_errors import ApiError, explained
+from .errors import ApiError, explained
 
 OPEN = "/health"  # needs no key
 JSON = re.compile(r"application/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)

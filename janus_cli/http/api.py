@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from . import __version__
-from .http_chat import Reply, beginning, parts, understanding
-from .http_errors import ApiError, explained, invalid
-from .http_guard import Guard, Limits
-from .http_images import drawn
-from .http_schema import (
+from .. import __version__
+from ..schema import Event, ImagineRequest, UnderstandRequest
+from .chat import Reply, beginning, parts, understanding
+from .errors import ApiError, explained, invalid
+from .guard import Guard, Limits
+from .images import drawn
+from .schema import (
     ChatCompletion,
     ChatRequest,
     ErrorBody,
@@ -26,11 +27,10 @@ from .http_schema import (
     ModelCard,
     ModelList,
 )
-from .http_work import Work
-from .schema import Event, ImagineRequest, UnderstandRequest
+from .work import Work
 
 if TYPE_CHECKING:
-    from .engine.shared import Session, Shared
+    from ..engine.shared import Session, Shared
 
 EVERY_MODEL = "janus"  # what a client may call any model
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from .flags import random_seed
-from .http_errors import ApiError
-from .http_schema import DrawnPicture, ImageRequest, ImagesResponse, ImagesUsage, PromptTokens
-from .png import encoded
-from .schema import Event, ImagineRequest, Picture, Wish
+from ..flags import random_seed
+from ..png import encoded
+from ..schema import Event, ImagineRequest, Picture, Wish
+from .errors import ApiError
+from .schema import DrawnPicture, ImageRequest, ImagesResponse, ImagesUsage, PromptTokens
 
 if TYPE_CHECKING:
-    from .engine.shared import Session
+    from ..engine.shared import Session
 
 SETTINGS = ("guidance", "temperature", "top_k", "top_p", "negative")
 

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .flags import random_seed
-from .http_errors import ApiError, explained
-from .http_schema import (
+from ..flags import random_seed
+from ..inputs import is_address
+from ..schema import Answer, Event, Failure, Origin, Piece, Turn, UnderstandRequest
+from .errors import ApiError, explained
+from .schema import (
     CHARACTERS,
     PICTURES,
     AssistantMessage,
@@ -29,8 +31,6 @@ from .http_schema import (
     TextPart,
     UserMessage,
 )
-from .inputs import is_address
-from .schema import Answer, Event, Failure, Origin, Piece, Turn, UnderstandRequest
 
 DATA_URL = re.compile(r"data:image/[\w.+-]{1,60}(;[\w.+-]{1,60}=[\w.+-]{1,60})?;base64", re.I)
 MAX_TOKENS = 512

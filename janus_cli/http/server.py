@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import terminal
-from .errors import UsageError
+from .. import terminal
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
-    from .engine.shared import Shared
+    from ..engine.shared import Shared
 
 ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 HIGHEST_PORT = 2**16 - 1
@@ -49,7 +49,7 @@ class Door:
             advice = "run pip install 'janus-cli[serve]'"
             raise UsageError(f"--http: needs FastAPI and uvicorn; {advice}")
         family, place = resolved(address)
-        from .http_guard import is_loopback
+        from .guard import is_loopback
 
         if key is None and not is_loopback(place[0]):
             advice = "set JANUS_API_KEY to a key for them to show, or listen on 127.0.0.1"
@@ -88,9 +88,9 @@ class Door:
         """Uvicorn around the interface."""
         from uvicorn import Config, Server
 
-        from .http_api import Service, application
-        from .http_protocol import Connection
-        from .server import events
+        from ..server import events
+        from .api import Service, application
+        from .protocol import Connection
 
         service = Service(engine, events, int(time.time()), key=self.key, remote=self.remote)
         config = Config(

@@ -12,8 +12,8 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from . import terminal
-from .errors import InputError, JanusError, ModelError, UsageError
+from .. import terminal
+from ..errors import InputError, JanusError, ModelError, UsageError
 
 LONGEST = 1000  # characters of a message, which may cite what was sent
 KINDS = ("system", "developer", "user", "assistant", "text", "image_url")  # of messages and parts
@@ -112,7 +112,7 @@ def _unusable(message: str) -> ApiError:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    from .engine.machine import is_out_of_memory
+    from ..engine.machine import is_out_of_memory
 
     return is_out_of_memory(error)
 

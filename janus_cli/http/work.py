@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from .http_errors import ApiError, explained
+from .errors import ApiError, explained
 
 if TYPE_CHECKING:
-    from .engine.shared import Session, Shared
+    from ..engine.shared import Session, Shared
 
 FAREWELL = 5.0  # seconds that a thread gets to notice that nobody waits for it
 T = TypeVar("T")

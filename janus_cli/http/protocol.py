@@ -7,7 +7,7 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .http_errors import ApiError
+from .errors import ApiError
 
 PATIENCE = 60.0  # seconds until a request has begun
 
