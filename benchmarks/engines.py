@@ -88,7 +88,7 @@ def question(
         pixels = torch.rand(1, 3, size, size, generator=generator) * 2 - 1
     slots = [writer.placeholder] * writer.image_tokens
     before = [writer.begin_of_sentence, *random_words(engine, WORDS - words, 0)]
-    picture = [writer.begin_of_image, *slots, writer.end_of_image]
+    picture = [writer.begin_of_picture, *slots, writer.end_of_image]
     return Prompt([*before, *picture, *random_words(engine, words, seed)], pixels)
 
 

@@ -3,10 +3,12 @@
     python benchmarks/make_checkpoint.py janus-pro-7b -o /tmp/pro-7b
     python benchmarks/make_checkpoint.py janus-pro-1b --layout transformers -o /tmp/pro-1b-hf
     python benchmarks/make_checkpoint.py janus-1.3b --tiny -o /tmp/tiny
+    python benchmarks/make_checkpoint.py janusflow-1.3b -o /tmp/flow
 
 File names, key names, dtypes, sharding, index, config and special token ids are those of the
 published files, as far as public threads show them; the numbers in the tensors are random, so what
-such a model says or draws means nothing. Memory: one shard.
+such a model says or draws means nothing. JanusFlow gets a VAE inside, which takes diffusers.
+Memory: one shard.
 """
 
 from __future__ import annotations
@@ -21,8 +23,17 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from janus_cli.engine.config import JanusConfig, LanguageConfig, VisionConfig, VQConfig
-from janus_cli.engine.layout import AUTHORS, TRANSFORMERS, Layout
+from janus_cli.engine.config import (
+    Config,
+    FlowConfig,
+    JanusConfig,
+    JanusFlowConfig,
+    LanguageConfig,
+    VisionConfig,
+    VQConfig,
+)
+from janus_cli.engine.flow import JanusFlow
+from janus_cli.engine.layout import AUTHORS, AUTHORS_FLOW, FLOW_TOWER, TOWER, TRANSFORMERS, Layout
 from janus_cli.engine.model import Janus
 from janus_cli.engine.prompt import (
     BEGIN_OF_IMAGE,
@@ -74,10 +85,21 @@ class Family:
     """How the authors saved it: "safetensors", "bin" or "shards" (two, with an index)."""
     first_image_token: int
     """The id of begin-of-image; the pad token has the one before, the others follow at +577."""
+    flow: bool = False
+    """Whether it draws by a flow; what is not known of its file is as in Janus-1.3B's."""
+
+    def config(self, *, tiny: bool) -> Config:
+        """The sizes, or small ones."""
+        if not self.flow:
+            return TINY if tiny else JanusConfig(self.language, VisionConfig(), VQConfig())
+        vision = replace(TINY.vision if tiny else VisionConfig(), aligner_depth=1)
+        flow = FlowConfig(width=24) if tiny else FlowConfig()
+        return JanusFlowConfig(TINY.language if tiny else self.language, vision, flow)
 
 
 FAMILIES = {
     "janus-1.3b": Family(LANGUAGE_1B, "safetensors", 100016),
+    "janusflow-1.3b": Family(LANGUAGE_1B, "safetensors", 100016, flow=True),
     "janus-pro-1b": Family(LANGUAGE_1B, "bin", 100003),
     "janus-pro-7b": Family(LANGUAGE_7B, "shards", 100016),
 }
@@ -104,13 +126,18 @@ def make_checkpoint(
 ) -> Path:
     """Write the checkpoint of a family; the folder may not hold one yet."""
     family = FAMILIES[name]
-    config = TINY if tiny else JanusConfig(family.language, VisionConfig(), VQConfig())
+    config = family.config(tiny=tiny)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(family.first_image_token)
     tokenizer.save(str(folder / "tokenizer.json"))
     writer = PromptWriter(tokenizer, JANUS_PRO, config.vision.tokens, config.language.context)
     write_json(folder / "preprocessor_config.json", preprocessor_json(config))
     torch.manual_seed(0)
+    if isinstance(config, JanusFlowConfig):
+        write_json(folder / "config.json", flow_config(config))
+        write_weights(folder, shapes_of(config, AUTHORS_FLOW), family.files)
+        save_vae(folder / "vae", base=4 if tiny else 128)
+        return folder
     if layout == "transformers":
         write_json(folder / "config.json", config_json(config, writer, "bfloat16"))
         write_json(folder / "generation_config.json", generation_json(writer))
@@ -142,9 +169,8 @@ def make_tokenizer(first_image_token: int) -> Tokenizer:
     return tokenizer
 
 
-def authors_config(config: JanusConfig, *, sparse: bool) -> dict[str, object]:
-    """config.json as the authors write it; the 7B's language_config holds five keys only."""
-    language = config.language
+def words_config(language: LanguageConfig, *, sparse: bool = False) -> dict[str, object]:
+    """The decoder's part of config.json as the authors write it; the 7B's holds five keys only."""
     words: dict[str, object] = {
         "max_position_embeddings": language.context,
         "model_type": "llama",
@@ -160,6 +186,54 @@ def authors_config(config: JanusConfig, *, sparse: bool) -> dict[str, object]:
             "num_attention_heads": language.heads,
             "num_key_value_heads": language.kv_heads,
         }
+    return words
+
+
+def flow_config(config: JanusFlowConfig) -> dict[str, object]:
+    """JanusFlow's config.json; its keys are those that the authors' code reads."""
+    flow = config.flow
+    tower = {"model_name": "siglip_large_patch16_384", "select_layer": -1}
+    shared = {"block_out_channels": [flow.width], "layers_in_middle": flow.encoder_blocks}
+    encoder = {
+        **shared,
+        "input_channels": flow.latent_channels,
+        "kernel_size": flow.patch_size,
+        "stride": flow.patch_size,
+    }
+    decoder = {**shared, "in_channels": flow.width, "out_channels": flow.latent_channels}
+    parts = {
+        "vision_und_enc": ("CLIPVisionTower", tower),
+        "vision_gen_enc": ("ShallowUViTEncoder", encoder),
+        "vision_gen_dec": ("ShallowUViTDecoder", {**decoder, "upsamples": 1}),
+    }
+    return {
+        "architectures": ["MultiModalityCausalLM"],
+        "model_type": "multi_modality",
+        "torch_dtype": "bfloat16",
+        "language_config": words_config(config.language),
+        **{f"{name}_config": part(name, cls, params) for name, (cls, params) in parts.items()},
+    }
+
+
+def save_vae(folder: Path, *, base: int) -> None:
+    """A random VAE of the shape of SDXL's, whose narrowest layers have `base` channels."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(base, 2 * base, 4 * base, 4 * base),
+        norm_num_groups=min(32, base),
+        layers_per_block=2,
+        latent_channels=4,
+        scaling_factor=0.13025,
+    )
+    vae.save_pretrained(folder)
+
+
+def authors_config(config: JanusConfig, *, sparse: bool) -> dict[str, object]:
+    """config.json of Janus and Janus-Pro as the authors write it."""
+    language = config.language
     width, vision, vq = language.hidden_size, config.vision, config.vq
     projector = {"depth": 2, "n_embed": width, "projector_type": "mlp_gelu"}
     codes = {"image_token_size": vq.codes, "n_embed": vq.code_size}
@@ -176,7 +250,7 @@ def authors_config(config: JanusConfig, *, sparse: bool) -> dict[str, object]:
         ),
         "gen_head_config": part("gen_head", "vision_head", head),
         "gen_vision_config": part("gen_vision", "VQ-16", codes),
-        "language_config": words,
+        "language_config": words_config(language, sparse=sparse),
         "vision_config": part(
             "vision",
             "CLIPVisionTower",
@@ -194,22 +268,26 @@ def part(model_type: str, cls: str, params: dict[str, object]) -> dict[str, obje
     return {"cls": cls, "model_type": model_type, "params": params}
 
 
-def shapes_of(config: JanusConfig, layout: Layout) -> dict[str, tuple[int, ...]]:
+def shapes_of(config: Config, layout: Layout) -> dict[str, tuple[int, ...]]:
     """Every published tensor's name and shape, in the order of our own modules."""
     with torch.device("meta"):
-        model = Janus(config)
+        model = Janus(config) if isinstance(config, JanusConfig) else JanusFlow(config)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, parameter in model.named_parameters():
         parts = layout.published(name)
         for published, tensor in zip(parts, parameter.chunk(len(parts)), strict=True):
             shapes[published] = tuple(tensor.shape)
-    if layout is AUTHORS:
-        tower, width = "vision_model.vision_tower.", config.vision.hidden_size
+    if layout in (AUTHORS, AUTHORS_FLOW):
+        tower = TOWER if layout is AUTHORS else FLOW_TOWER
+        width = config.vision.hidden_size
         shapes[f"{tower}pos_embed"] = (1, *shapes[f"{tower}pos_embed"])
         sizes = {1: 1, "W": width, "2W": 2 * width, "4W": 4 * width}
         for name, shape in ATTENTION_POOL.items():
             shapes[f"{tower}attn_pool.{name}"] = tuple(sizes[side] for side in shape)
+    if layout is AUTHORS:
         shapes["gen_vision_model.quantize.codebook_used"] = (65536,)
+    if layout is AUTHORS_FLOW:
+        shapes["beg_of_und_embed"] = (1, *shapes["beg_of_und_embed"])
     return shapes
 
 

@@ -16,6 +16,7 @@ DEFAULT_REVISION = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PREFIX = "models--"
 CONFIG = "config.json"
+FLOW = "vision_gen_enc_config"  # a key that only JanusFlow's has
 NEEDED = (CONFIG, "tokenizer.json")
 WEIGHTS = (  # the index of several files, or the only one; in the order of preference
     ("model.safetensors.index.json", "model.safetensors"),
@@ -83,10 +84,15 @@ def refusal(config: Path) -> str | None:
         return None
     if kind != "multi_modality":
         return "is not a Janus model"
-    if "vision_gen_enc_config" in content:
-        return "is a JanusFlow model, which this version of janus cannot run"
     # DeepSeek-VL says that it is "multi_modality" too; it has nothing to draw with.
-    return None if "gen_head_config" in content else "is not a Janus model"
+    draws = "gen_head_config" in content or FLOW in content
+    return None if draws else "is not a Janus model"
+
+
+def is_flow(config: Path) -> bool:
+    """Whether a config.json of the authors is that of JanusFlow, which paints with a VAE."""
+    content = _read_json(config)
+    return isinstance(content, dict) and FLOW in content
 
 
 def whole_models() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from .errors import InputError, OutputError
 from .names import Targets
 from .png import read_settings
-from .schema import ImagineRequest, Wish
+from .schema import CODE_GUIDANCE, FLOW_GUIDANCE, FLOW_STEPS, ImagineRequest, Wish
 
 LEFTOVER = re.compile(r"\.janus-(\d+)(-[0-9a-f]{8})?\.tmp")
 
@@ -46,7 +46,8 @@ def is_there(path: str, wish: Wish, i: int | None = None, *, force: bool = False
     except InputError:
         found = {}
     is_sheet = "count" in found
-    if is_sheet == (i is None) and _settings(wish, i or 0).items() <= found.items():
+    flows = found.get("steps") is not None
+    if is_sheet == (i is None) and _settings(wish, i or 0, flows=flows).items() <= found.items():
         return True
     if force:
         return False
@@ -68,13 +69,16 @@ def remove_leftovers(targets: Targets) -> None:
                         os.unlink(os.path.join(folder, name))
 
 
-def _settings(wish: Wish, i: int) -> dict[str, Any]:
-    """What makes a picture the one that is wished for, whatever model drew it."""
+def _settings(wish: Wish, i: int, *, flows: bool) -> dict[str, Any]:
+    """What makes a picture the one that is wished for, whatever model of its kind drew it."""
+    usual = FLOW_GUIDANCE if flows else CODE_GUIDANCE
+    steps = {"steps": wish.steps or FLOW_STEPS} if flows or wish.steps is not None else {}
     return {
+        **steps,
         "prompt": wish.prompt,
         "negative": wish.negative,
         "seed": wish.seed + i,
-        "guidance": wish.guidance,
+        "guidance": usual if wish.guidance is None else wish.guidance,
         "temperature": wish.temperature,
         "top_k": wish.top_k,
         "top_p": wish.top_p,

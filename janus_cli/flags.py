@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from . import __version__, terminal, weights
-from .schema import BACKENDS, DETAILS, DEVICES, FAMILIES, PRECISIONS, WRITTEN
+from .schema import (
+    BACKENDS,
+    CODE_GUIDANCE,
+    DETAILS,
+    DEVICES,
+    FAMILIES,
+    FLOW_GUIDANCE,
+    FLOW_STEPS,
+    PRECISIONS,
+    WRITTEN,
+)
 
 RANDOM_SEEDS = 2**31
 
@@ -137,8 +147,8 @@ PromptsFrom = Annotated[
         "--prompts",
         metavar="FILE|-",
         help="Read prompts, one a line: as plain text, or as a JSON object that has a prompt and "
-        "any of seed, n, guidance, temperature, top_k, top_p, negative and output (a name for its "
-        "pictures).",
+        "any of seed, n, guidance, steps, temperature, top_k, top_p, negative and output (a name "
+        "for its pictures).",
         show_default=False,
     ),
 ]
@@ -155,7 +165,23 @@ Seed = Annotated[
     ),
 ]
 Guidance = Annotated[
-    float, typer.Option("--guidance", metavar="G", help="How closely to follow the prompt.")
+    float | None,
+    typer.Option(
+        "--guidance",
+        metavar="G",
+        help=f"How closely to follow the prompt.  [default: {CODE_GUIDANCE:g}; of JanusFlow "
+        f"{FLOW_GUIDANCE:g}]",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        help=f"In how many steps JanusFlow draws; other models have none.  [default: {FLOW_STEPS}]",
+        show_default=False,
+    ),
 ]
 Temperature = Annotated[
     float, typer.Option("--temperature", metavar="T", help="0 is greedy; above, pictures vary.")

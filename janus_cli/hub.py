@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,6 @@ SETTINGS = (
 FILE_NAME = re.compile(r"\w[\w.-]*\.(json|jinja|safetensors|bin)")  # in no folder
 REVISION = re.compile(r"(?!.*\.\.)[^/\\:\s][^\\:\s]*")  # becomes a path in the cache
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-JANUSFLOW = "deepseek-ai/janusflow-1.3b"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Listing:
 def pull(choice: str, revision: str | None, progress: ProgressLine) -> Path:
     """Get whatever this machine lacks of a model; the folder that then holds it.
 
+    JanusFlow's VAE comes with it, unless there is one.
+
     Raises:
         ModelError: there is no such model, janus cannot run it, or the hub does not give it out.
         OutputError: the cache has too little room, or cannot be written to.
@@ -53,14 +54,28 @@ def pull(choice: str, revision: str | None, progress: ProgressLine) -> Path:
     if revision is not None and not REVISION.fullmatch(revision):
         raise UsageError(f"--revision: {revision!r} is no branch, tag or commit")
     _quieten()
+    folder = _bring(repo, revision, lambda listing: _complete(listing, progress), cache.is_whole)
+    if cache.is_flow(folder / cache.CONFIG) and not weights.has_vae(folder):
+        vae = weights.VAE_REPO
+        _bring(vae, None, lambda listing: _complete_vae(listing, progress), weights.is_vae)
+    return folder
+
+
+def _bring(
+    repo: str,
+    revision: str | None,
+    complete: Callable[[Listing], None],
+    is_whole: Callable[[Path], bool],
+) -> Path:
+    """The folder of a repository, made complete; or as it is here, if the hub is out of reach."""
     from huggingface_hub.utils import httpx
 
     with trouble.explained(repo, revision):
         try:
             listing = _ask(repo, revision)
         except (httpx.HTTPError, OSError) as error:
-            return _from_cache(repo, revision, error)
-        _complete(listing, progress)
+            return _from_cache(repo, revision, error, is_whole)
+        complete(listing)
         _remember(listing.source, revision)
     return listing.source.snapshot
 
@@ -71,8 +86,6 @@ def _repository(choice: str) -> str:
         raise ModelError(
             f"{choice}: is unknown; pull {', '.join(weights.NAMES)}, or a repository as owner/name"
         )
-    if repo.lower() == JANUSFLOW:
-        raise ModelError(f"{repo}: is a JanusFlow model, which this version of janus cannot run")
     return repo
 
 
@@ -152,6 +165,20 @@ def _complete(listing: Listing, progress: ProgressLine) -> None:
             raise ModelError(f"{source.repo}: has no {name}, which janus needs")
     wanted = [files[name] for name in SETTINGS if name in files]
     wanted += _weights(listing, progress)  # last, so that only they are missing when it breaks off
+    _fetch_all(listing, wanted, progress)
+
+
+def _complete_vae(listing: Listing, progress: ProgressLine) -> None:
+    """Fetch what JanusFlow paints with."""
+    for name in weights.VAE_FILES:
+        if name not in listing.files:
+            raise ModelError(f"{listing.source.repo}: has no {name}, with which JanusFlow paints")
+    _fetch_all(listing, [listing.files[name] for name in weights.VAE_FILES], progress)
+
+
+def _fetch_all(listing: Listing, wanted: list[File], progress: ProgressLine) -> None:
+    """Fetch files for which there is room, and show under which licence they come."""
+    source = listing.source
     if to_come := sum(source.bytes_to_come(file) for file in wanted):
         _check_room(source, to_come)
         progress.hide()
@@ -203,11 +230,13 @@ def _remember(source: Source, revision: str | None) -> None:
     os.replace(aside, ref)
 
 
-def _from_cache(repo: str, revision: str | None, error: Exception) -> Path:
+def _from_cache(
+    repo: str, revision: str | None, error: Exception, is_whole: Callable[[Path], bool]
+) -> Path:
     """The model as it is here, where the hub is out of reach; else the error as it was."""
     offline = trouble.is_offline(error)
     snapshot = cache.find_snapshot(repo, revision)
-    if snapshot is None or not cache.is_whole(snapshot) or not (offline or trouble.may_pass(error)):
+    if snapshot is None or not is_whole(snapshot) or not (offline or trouble.may_pass(error)):
         raise error
     if not offline:
         terminal.say(f"{repo}: the hub cannot be reached; here is the model as it was")

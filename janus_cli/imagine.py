@@ -28,6 +28,19 @@ class Task:
     sampling: Sampling
 
 
+@dataclass(frozen=True)
+class Count:
+    """Pictures, and the steps that they take."""
+
+    pictures: int = 0
+    steps: int = 0
+
+    def after(self, tasks: Sequence[Task], engine: Engine) -> Count:
+        """With those of these tasks."""
+        steps = sum(engine.steps(task.sampling) for task in tasks)
+        return Count(self.pictures + len(tasks), self.steps + steps)
+
+
 def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
     """Draw the pictures of every wish, in the order of wishes and seeds.
 
@@ -43,7 +56,8 @@ def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
         if isinstance(step, Task):
             waiting.setdefault(step.sampling, deque()).append(step)
     ready: dict[Sampling, deque[Picture]] = {sampling: deque() for sampling in waiting}
-    done, total = 0, sum(map(len, waiting.values()))
+    done = Count()
+    total = done.after([step for step in steps if isinstance(step, Task)], engine)
     together = engine.most_pictures()
     for step in steps:
         if isinstance(step, Failure):
@@ -54,7 +68,7 @@ def run(request: ImagineRequest, engine: Engine) -> Iterator[Event]:
             batch = [queue.popleft() for _ in range(min(together, len(queue)))]
             try:
                 painted += yield from draw(batch, done, total, engine)
-                done += len(batch)
+                done = done.after(batch, engine)
             except Exception as error:
                 if len(batch) == 1 or not is_out_of_memory(error):
                     raise
@@ -77,8 +91,8 @@ def plan(request: ImagineRequest, engine: Engine) -> list[Task | Failure]:
 
 
 def prepare(index: int, wish: Wish, engine: Engine) -> list[Task]:
-    """The pictures of one wish; too long a prompt fails here."""
-    from .engine.decode import Drawing, Sampling
+    """The pictures of one wish; too long a prompt, or a setting it has no use for, fails here."""
+    from .engine.decode import Drawing
 
     drawn = set(wish.drawn)
     left = [i for i in range(wish.count) if i not in drawn]
@@ -89,30 +103,29 @@ def prepare(index: int, wish: Wish, engine: Engine) -> list[Task]:
     other = writer.unconditional(ids)
     if wish.negative is not None:
         other = writer.drawing(wish.negative, engine.image_tokens, flag="--negative")
-    sampling = Sampling(wish.guidance, wish.temperature, wish.top_k, wish.top_p)
+    sampling = engine.sampling(wish)
     return [Task(index, wish, Drawing(ids, other, wish.seed + i), sampling) for i in left]
 
 
 def draw(
-    tasks: Sequence[Task], done: int, total: int, engine: Engine
+    tasks: Sequence[Task], done: Count, total: Count, engine: Engine
 ) -> Generator[Progress, None, list[Picture]]:
     """Draw pictures of one sampling together; `done` of the `total` of the run were drawn before.
 
-    Progress is that of the run, in codes.
+    Progress is that of the run, in steps.
     """
     import torch
 
-    label, codes_of_all = counted(done, len(tasks), total), total * engine.image_tokens
+    label = counted(done.pictures, len(tasks), total.pictures)
     started = time.perf_counter()
     columns: list[Tensor] = []
 
     def progress() -> Progress:
-        codes_drawn = done * engine.image_tokens + len(tasks) * len(columns)
-        return Progress(label, codes_drawn, codes_of_all)
+        return Progress(label, done.steps + len(tasks) * len(columns), total.steps)
 
     yield progress()
-    for codes in engine.draw([task.drawing for task in tasks], tasks[0].sampling):
-        columns.append(codes)
+    for column in engine.draw([task.drawing for task in tasks], tasks[0].sampling):
+        columns.append(column)
         yield progress()
     painted = engine.paint(torch.stack(columns, dim=1))  # (pictures, H, W, 3)
     seconds = (time.perf_counter() - started) / len(tasks)
@@ -124,7 +137,7 @@ def draw(
 def picture(task: Task, pixels: Tensor, seconds: float, engine: Engine) -> Picture:
     """The finished picture, of pixels (H, W, 3)."""
     height, width, _ = pixels.shape
-    wish = task.wish
+    wish, sampling = task.wish, task.sampling
     return Picture(
         index=task.index,
         prompt=wish.prompt,
@@ -134,12 +147,13 @@ def picture(task: Task, pixels: Tensor, seconds: float, engine: Engine) -> Pictu
         pixels=pixels.numpy().tobytes(),
         model=engine.name,
         precision=engine.precision,
-        guidance=wish.guidance,
-        temperature=wish.temperature,
-        top_k=wish.top_k,
-        top_p=wish.top_p,
+        guidance=sampling.guidance,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
         negative=wish.negative,
         seconds=seconds,
+        steps=sampling.steps,
     )
 
 

@@ -22,7 +22,8 @@ class WishOptions:
 
     count: flags.Count = 1
     seed: flags.Seed = None
-    guidance: flags.Guidance = 5.0
+    guidance: flags.Guidance = None
+    steps: flags.Steps = None
     temperature: flags.Temperature = 1.0
     top_k: flags.TopK = 0
     top_p: flags.TopP = 1.0
@@ -39,6 +40,7 @@ class WishOptions:
             top_k=self.top_k,
             top_p=self.top_p,
             negative=self.negative,
+            steps=self.steps,
         )
 
 

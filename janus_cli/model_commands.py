@@ -15,9 +15,9 @@ from .schema import WRITTEN, ModelChoice, require_one_of
 def pull(model: flags.ModelToPull, revision: flags.Revision = None) -> int:
     """Fetch a model from the Hugging Face hub, and print its folder.
 
-    NAME is janus-1.3b, janus-pro-1b or janus-pro-7b; REPO is any other repository of a Janus model,
-    as owner/name. What is in the hub's cache already is not fetched again; a pull that broke off
-    goes on where it was. --model then takes the same name.
+    NAME is janus-1.3b, janusflow-1.3b, janus-pro-1b or janus-pro-7b; REPO is any other repository
+    of a Janus model, as owner/name. What is in the hub's cache already is not fetched again; a pull
+    that broke off goes on where it was. --model then takes the same name.
     """
     from . import hub
 

@@ -18,7 +18,7 @@ COMMON_CHUNK = "parameters"  # the same for the many tools that read this one
 GRID_GAP = 8  # pixels between the pictures of a contact sheet
 SETTINGS = (
     *("prompt", "negative", "seed", "model", "precision"),
-    *("guidance", "temperature", "top_k", "top_p", "width", "height"),
+    *("guidance", "steps", "temperature", "top_k", "top_p", "width", "height"),
 )
 
 
@@ -108,15 +108,17 @@ def _common_text(settings: dict[str, Any]) -> str:
     """The settings in the words of the "parameters" chunk that image tools read."""
     negative = settings["negative"]
     lines = [settings["prompt"], *([f"Negative prompt: {negative}"] if negative else [])]
+    steps = settings["steps"]
     facts = {
+        **({} if steps is None else {"Steps": steps}),
         "CFG scale": settings["guidance"],
         "Seed": settings["seed"],
         "Size": f"{settings['width']}x{settings['height']}",
         "Model": settings["model"],
         "Precision": settings["precision"],
-        "Temperature": settings["temperature"],
-        "Top k": settings["top_k"],
-        "Top p": settings["top_p"],
     }
+    if steps is None:
+        names = {"Temperature": "temperature", "Top k": "top_k", "Top p": "top_p"}
+        facts |= {name: settings[key] for name, key in names.items()}
     lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
     return "\n".join(lines).encode("utf-8", "replace").decode().replace("\0", "")

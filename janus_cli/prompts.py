@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "seed": WHOLE,
     "n": WHOLE,
     "guidance": NUMBER,
+    "steps": WHOLE,
     "temperature": NUMBER,
     "top_k": WHOLE,
     "top_p": NUMBER,

@@ -18,6 +18,8 @@ FAMILIES = ("auto", "janus", "janus-pro")
 BACKENDS = ("janus", "transformers")
 DETAILS = ("short", "normal", "long")
 MAX_SEED = 2**63 - 1  # what a torch.Generator takes
+MAX_STEPS = 1000  # the networks of a flow know no finer time
+CODE_GUIDANCE, FLOW_GUIDANCE, FLOW_STEPS = 5.0, 2.0, 30  # what the authors draw with
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Wish:
     prompt: str
     count: int = 1
     seed: int = 0
-    guidance: float = 5.0
+    guidance: float | None = None
+    """None is the model's own: CODE_GUIDANCE or FLOW_GUIDANCE."""
     temperature: float = 1.0
     """0 is greedy."""
     top_k: int = 0
@@ -107,6 +110,8 @@ class Wish:
     """Takes the place of the unconditional row."""
     drawn: tuple[int, ...] = ()
     """The pictures i to leave out, since a former run has drawn them."""
+    steps: int | None = None
+    """Of a model that draws by a flow; None is its own, FLOW_STEPS."""
 
     def __post_init__(self) -> None:
         require("PROMPT", bool(self.prompt.strip()), "is empty: say what to draw")
@@ -115,10 +120,13 @@ class Wish:
         require("-n", self.count >= 1, "must be at least 1")
         seeds_fit = 0 <= self.seed <= MAX_SEED - self.count
         require("--seed", seeds_fit, f"must lie in 0..{MAX_SEED}, the last picture's seed included")
-        require("--guidance", 0 <= self.guidance < inf, "must be 0 or more, and finite")
+        guidance = self.guidance or 0
+        require("--guidance", 0 <= guidance < inf, "must be 0 or more, and finite")
         require("--temperature", 0 <= self.temperature < inf, "must be 0 (greedy) or more")
         require("--top-k", self.top_k >= 0, "must be 0 (off) or more")
         require("--top-p", 0 < self.top_p <= 1, "must lie above 0 and up to 1")
+        steps = FLOW_STEPS if self.steps is None else self.steps
+        require("--steps", 1 <= steps <= MAX_STEPS, f"must lie in 1..{MAX_STEPS}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,8 @@ class Picture:
     top_p: float
     negative: str | None
     seconds: float
+    steps: int | None = None
+    """Of a flow, which has no temperature, top_k and top_p; a picture of codes has none."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,11 @@ NAMES = {  # what `janus pull` knows by a short name
     "janus-1.3b": "deepseek-ai/Janus-1.3B",
     "janus-pro-1b": "deepseek-community/Janus-Pro-1B",
     "janus-pro-7b": "deepseek-community/Janus-Pro-7B",
+    "janusflow-1.3b": "deepseek-ai/JanusFlow-1.3B",
 }
+VAE_REPO = "stabilityai/sdxl-vae"  # what JanusFlow paints with
+VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+VAE_INSIDE, VAE_BESIDE = "vae", "sdxl-vae"  # its folder in that of a model, and beside it
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -48,6 +52,44 @@ def find_model(choice: str | None) -> Path:
         f"model {choice}: no such folder; give --model the path of a checkpoint folder "
         f"or a name ({', '.join(installed())}){fetch}"
     )
+
+
+def find_vae(model: Path) -> Path:
+    """The folder of the VAE with which a JanusFlow model paints.
+
+    That of JANUS_VAE; one in the model's folder, or beside that; or the one that was pulled.
+
+    Raises:
+        ModelError: there is none.
+    """
+    chosen = os.environ.get("JANUS_VAE")
+    if chosen:
+        folder = Path(chosen).expanduser()
+        if not is_vae(folder):
+            raise ModelError(f"JANUS_VAE: {chosen} holds no {' and '.join(VAE_FILES)} of a VAE")
+        return folder
+    pulled = cache.find_snapshot(VAE_REPO)
+    near = [model / VAE_INSIDE, model.resolve().parent / VAE_BESIDE]
+    for folder in [*near, pulled] if pulled else near:
+        if is_vae(folder):
+            return folder
+    raise ModelError(
+        f"{model}: paints with the VAE of SDXL, which is not on this machine; fetch it: janus pull "
+        "janusflow-1.3b, or set JANUS_VAE to its folder"
+    )
+
+
+def has_vae(model: Path) -> bool:
+    """Whether there is a VAE with which a JanusFlow model paints."""
+    try:
+        return bool(find_vae(model))
+    except ModelError:
+        return False
+
+
+def is_vae(folder: Path) -> bool:
+    """Whether a folder holds a VAE as diffusers saves it."""
+    return all((folder / name).is_file() for name in VAE_FILES)
 
 
 def installed() -> list[str]:
@@ -99,7 +141,8 @@ def shelf() -> Path:
 def _shelved() -> list[str]:
     names = sorted(os.listdir(shelf())) if shelf().is_dir() else []
     others = [name for name in names if (shelf() / name / "config.json").is_file()]
-    return [name for name in others if name != EMBEDDED and not name.startswith(".")]
+    no_models = (EMBEDDED, VAE_BESIDE)
+    return [name for name in others if name not in no_models and not name.startswith(".")]
 
 
 def _embedded() -> Path:

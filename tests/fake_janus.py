@@ -94,12 +94,14 @@ def imagine(request, engine):
         for i in sorted({*range(wish.count)} - {*wish.drawn}):
             yield Progress(f"image {i + 1}/{wish.count}", 0, 4)
             seed = wish.seed + i
-            settings = (wish.guidance, wish.temperature, wish.top_k, wish.top_p, wish.negative)
+            guidance = 5.0 if wish.guidance is None else wish.guidance
+            settings = (guidance, wish.temperature, wish.top_k, wish.top_p, wish.negative)
             pixels = bytes((seed + n * n) % 251 for n in range(SIDE * SIDE * 3))
             yield Picture(
                 *(index, wish.prompt, seed, SIDE, SIDE, pixels, engine.name, "fp32"),
                 *settings,
                 0.25,
+                wish.steps,
             )
             drawn += 1
             if drawn == 1:

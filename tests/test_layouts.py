@@ -100,7 +100,7 @@ def test_a_bin_file_that_is_no_checkpoint_is_named(original, tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"vision_gen_enc_config": {}}, "JanusFlow"),
+        ({"vision_gen_enc_config": {}}, "vision_und_enc_model"),
         ({"gen_head_config": None}, "gen_head_config"),
     ],
 )
@@ -147,6 +147,7 @@ def test_in_transformers_layout_the_chat_template_shows_the_family(original):
     ("family", "layout", "files", "roles"),
     [
         ("janus-1.3b", "authors", {"model.safetensors"}, JANUS),
+        ("janusflow-1.3b", "authors", {"model.safetensors"}, JANUS),
         ("janus-pro-1b", "authors", {"pytorch_model.bin"}, JANUS_PRO),
         (
             "janus-pro-7b",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from janus_cli.engine.checkpoint import read_config
-from janus_cli.engine.config import JanusConfig
+from janus_cli.engine.config import parse
 from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.prompt import END_OF_SENTENCE
@@ -138,7 +138,7 @@ def test_a_written_checkpoint_reads_back_the_same(engines, tmp_path):
         ours.model.named_parameters(), again.model.parameters(), strict=True
     ):
         assert torch.equal(one, two), name
-    assert JanusConfig.parse(read_config(tmp_path)) == ours.model.config
+    assert parse(read_config(tmp_path)) == ours.model.config
     reference = open_engine(tmp_path, ModelChoice(**CHOICE, backend="transformers"))
     ids = ours.writer.conversation(1, [], "two")
     expected = answer(ours, ids, some_pixels(), max_tokens=8)

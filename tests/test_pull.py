@@ -328,12 +328,11 @@ def test_a_pull_loads_no_network(hub, online):
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ("janus-pro-2b", ["janus-1.3b, janus-pro-1b, janus-pro-7b", "owner/name"]),
+        ("janus-pro-2b", ["janus-1.3b, janus-pro-1b, janus-pro-7b, janusflow-1.3b", "owner/name"]),
         ("a/b/c", ["owner/name"]),
         ("../a", ["owner/name"]),
         ("https://huggingface.co/a/b", ["owner/name"]),
         ("a/b--c", ["owner/name"]),
-        ("deepseek-ai/JanusFlow-1.3B", ["JanusFlow", "cannot run"]),
     ],
 )
 def test_names_that_are_refused(choice, words, hub, pull):
@@ -349,10 +348,6 @@ def test_names_that_are_refused(choice, words, hub, pull):
         ({"config.json": b"[]"}, ["is not a Janus model"]),
         ({"config.json": b"\xff{"}, ["is not a Janus model"]),
         ({"config.json": None}, ["is not a Janus model", "config.json"]),
-        (
-            {"config.json": b'{"model_type": "multi_modality", "vision_gen_enc_config": {}}'},
-            ["JanusFlow"],
-        ),
         ({"tokenizer.json": None}, ["tokenizer.json"]),
         ({WEIGHTS: None}, [WEIGHTS, "pytorch_model.bin"]),
         ({f"{WEIGHTS}.index.json": b'{"weight_map": {"a": "../x"}}'}, ["damaged", "index"]),
@@ -371,6 +366,40 @@ def test_a_checkpoint_of_the_authors_is_a_janus_model(hub, pull):
     files = MODEL | {"config.json": json.dumps(config).encode()}
     hub.add(REPO, files)
     assert_pulled(pull(), files)
+
+
+VAE = {
+    "config.json": b'{"_class_name": "AutoencoderKL"}',
+    "diffusion_pytorch_model.safetensors": b"numbers",
+}
+FLOW = MODEL | {"config.json": b'{"model_type": "multi_modality", "vision_gen_enc_config": {}}'}
+
+
+def test_janusflow_brings_its_vae(hub, pull, janus, online):
+    hub.add("deepseek-ai/JanusFlow-1.3B", FLOW)
+    hub.add("stabilityai/sdxl-vae", VAE | {"sdxl_vae.safetensors": b"the same for others"})
+    assert_pulled(pull("janusflow-1.3b"), FLOW)
+    assert sorted(hub.fetched("stabilityai/sdxl-vae")) == sorted(VAE)
+    assert janus("pull", "janusflow-1.3b", env=online | OFFLINE).code == 0
+    names = [json.loads(line)["name"] for line in janus("models", "--json").out.splitlines()]
+    assert "janusflow-1.3b" in names and not any("vae" in name for name in names)
+
+
+def test_janusflow_with_a_vae_inside_fetches_none(hub, pull, folder):
+    hub.add("deepseek-ai/JanusFlow-1.3B", FLOW)
+    for name, data in VAE.items():
+        (folder / name).write_bytes(data)
+    ended = pull("janusflow-1.3b", env={"JANUS_VAE": str(folder)})
+    assert_pulled(ended, FLOW)
+    assert hub.fetched("stabilityai/sdxl-vae") == []
+
+
+def test_janusflow_without_its_vae_on_the_hub(hub, pull):
+    hub.add("deepseek-ai/JanusFlow-1.3B", FLOW)
+    assert_refused(pull("janusflow-1.3b"), ExitCode.MODEL, "stabilityai/sdxl-vae")
+    hub.add("stabilityai/sdxl-vae", {"config.json": b"{}"})
+    words = ["stabilityai/sdxl-vae", "diffusion_pytorch_model.safetensors"]
+    assert_refused(pull("janusflow-1.3b"), ExitCode.MODEL, *words)
 
 
 def test_a_repository_that_does_not_exist(pull):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .kv_cache import Cache
-from .model import Janus
+from .model import Reader
 from .prompt import PromptWriter
 from .sample import pick_each, uniform_numbers
 
@@ -103,7 +103,7 @@ def sharing(prompts: Iterable[Prompt], most: int) -> Iterator[list[Numbered]]:
 class TextBatch:
     """The rows of one batch; their cache grows with them."""
 
-    def __init__(self, model: Janus, writer: PromptWriter, past: Past | None = None) -> None:
+    def __init__(self, model: Reader, writer: PromptWriter, past: Past | None = None) -> None:
         self.model = model
         self.writer = writer
         self.rows: list[Row] = []

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from . import authors, prequantized
-from .config import JanusConfig
-from .layout import AUTHORS, OURS, TRANSFORMERS, Layout
+from . import authors, config, prequantized
+from .config import Config
+from .layout import OURS, TRANSFORMERS, Layout
 from .tensors import Stored, open_tensors
 
 FORMAT = 1  # of our own layout
@@ -32,7 +32,7 @@ class Checkpoint:
 
     path: Path
     layout: Layout
-    config: JanusConfig
+    config: Config
     tensors: Mapping[str, Stored]
     precision: str | None = None
     """What it was quantized to; None where it holds plain numbers."""
@@ -96,14 +96,15 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     kind = raw.get("model_type")
     if kind == "multi_modality":
         tensors = open_tensors(path, stack)
-        return Checkpoint(path, AUTHORS, authors.parse(raw, tensors), tensors)
-    config = JanusConfig.parse(raw)
+        sizes, layout = authors.parse(raw, tensors)
+        return Checkpoint(path, layout, sizes, tensors)
+    sizes = config.parse(raw)
     tensors = open_tensors(path, stack)
     if kind == OURS.name:
         if raw.get("format") != FORMAT:
             raise ModelError(f"{path}: was written by another version of janus; quantize it again")
         held, family, packing = (raw.get(key) for key in ("precision", "family", "packing"))
-        return Checkpoint(path, OURS, config, tensors, held, family, packing)
+        return Checkpoint(path, OURS, sizes, tensors, held, family, packing)
     precision = None
     if "quantization_config" in raw:
         precision = prequantized.precision(raw["quantization_config"], path)
@@ -112,7 +113,7 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
         except (KeyError, ValueError, TypeError) as error:
             raise ModelError(f"{path}: its quantized tensors are damaged ({error!r})") from error
     tied = raw.get("tie_word_embeddings", True)
-    return Checkpoint(path, TRANSFORMERS, config, tensors, precision=precision, tied=tied)
+    return Checkpoint(path, TRANSFORMERS, sizes, tensors, precision=precision, tied=tied)
 
 
 def read_config(path: Path) -> dict[str, Any]:

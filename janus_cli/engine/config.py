@@ -7,7 +7,7 @@ transformers gives it, because the published files leave defaults out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import ModelError
@@ -130,18 +130,61 @@ class JanusConfig:
         """Codes of one drawn picture."""
         return self.grid**2
 
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> JanusConfig:
-        """The config of a checkpoint in transformers' layout, or in ours, which has the same keys.
 
-        Raises:
-            ModelError: the config is not one of a Janus model.
-        """
-        kind = raw.get("model_type")
-        if kind not in ("janus", "janus_cli"):
-            raise ModelError(f"config.json is of model_type {kind!r}, not 'janus'")
-        return cls(
-            LanguageConfig.parse(raw.get("text_config") or {}),
-            VisionConfig.parse(raw.get("vision_config") or {}),
-            VQConfig.parse(raw.get("vq_config") or {}),
-        )
+@dataclass(frozen=True)
+class FlowConfig:
+    """The shallow U-ViT that JanusFlow draws with; defaults of the published model."""
+
+    latent_channels: int = 4
+    latent_factor: int = 8
+    """Pixels along one side of the square that a number of a latent stands for: the VAE's."""
+    patch_size: int = 2
+    width: int = 768
+    encoder_blocks: int = 2
+    decoder_blocks: int = 2
+    norm_eps: float = 1e-6
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> FlowConfig:
+        return cls(**{field.name: raw.get(field.name, field.default) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class JanusFlowConfig:
+    language: LanguageConfig
+    vision: VisionConfig
+    flow: FlowConfig
+
+    @property
+    def latent_side(self) -> int:
+        """Numbers along one side of a channel of a latent."""
+        return self.vision.image_size // self.flow.latent_factor
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a latent."""
+        return self.latent_side // self.flow.patch_size
+
+    @property
+    def image_tokens(self) -> int:
+        """Patches of one drawn picture, each a position of the decoder."""
+        return self.grid**2
+
+
+Config = JanusConfig | JanusFlowConfig
+
+
+def parse(raw: Mapping[str, Any]) -> Config:
+    """The config of a checkpoint in transformers' layout, or in ours, which has the same keys.
+
+    Raises:
+        ModelError: the config is not one of a Janus model.
+    """
+    kind = raw.get("model_type")
+    if kind not in ("janus", "janus_cli"):
+        raise ModelError(f"config.json is of model_type {kind!r}, not 'janus'")
+    language = LanguageConfig.parse(raw.get("text_config") or {})
+    vision = VisionConfig.parse(raw.get("vision_config") or {})
+    if "flow_config" in raw:  # of ours alone: transformers has no JanusFlow
+        return JanusFlowConfig(language, vision, FlowConfig.parse(raw["flow_config"]))
+    return JanusConfig(language, vision, VQConfig.parse(raw.get("vq_config") or {}))

@@ -1,7 +1,8 @@
 """The two loops: text until the end of the sentence, image codes until the grid is full.
 
-`Native` is the engine that runs them on our own networks; reference.Reference is its twin on those
-of transformers. Both speak token ids and codes, never words or files.
+`Native` is the engine on our own networks, `NativeCodes` the one that draws by codes; JanusFlow's
+loop is in euler.py, and reference.Reference is the twin on transformers' networks. All speak token
+ids and codes, never words or files.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
+from ..schema import CODE_GUIDANCE, Wish
 from .batch import Past, Prompt, Said, sharing
 from .graph import Repeated
 from .kv_cache import Cache, StaticCache, cache_bytes
 from .machine import free_memory
-from .model import Janus
+from .model import Janus, Reader
 from .pixels import Preprocessing
 from .prompt import PromptWriter
 from .sample import guide, pick, uniform_numbers
@@ -41,12 +44,27 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are picked; the defaults are those of the authors' generation_inference.py."""
+    """How pictures are drawn; the defaults are those of the authors' generation_inference.py."""
 
-    guidance: float = 5.0
+    guidance: float = CODE_GUIDANCE
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    steps: int | None = None
+    """From noise to a picture, of a flow; codes have none, and a flow has nothing of the above but
+    guidance."""
+
+    @classmethod
+    def of_codes(cls, wish: Wish, model: str) -> Sampling:
+        """How a model that draws by codes draws a wish.
+
+        Raises:
+            UsageError: the wish names steps.
+        """
+        if wish.steps is not None:
+            raise UsageError(f"--steps: {model} draws code by code and has none; leave it out")
+        guidance = CODE_GUIDANCE if wish.guidance is None else wish.guidance
+        return cls(guidance, wish.temperature, wish.top_k, wish.top_p)
 
     @property
     def guided(self) -> bool:
@@ -69,11 +87,11 @@ class Sampling:
 
 
 class Native:
-    """The engine on our own networks."""
+    """The engine on our own networks. A kind of it says how pictures are drawn."""
 
     def __init__(
         self,
-        model: Janus,
+        model: Reader,
         writer: PromptWriter,
         preprocessing: Preprocessing,
         *,
@@ -117,6 +135,70 @@ class Native:
         most = partial(self.most_answers, free=free_memory(self.model.device))
         return Writing(self.model, self.writer, most, past)
 
+    def sampling(self, wish: Wish) -> Sampling:
+        """How this model draws a wish; UsageError names what it cannot heed."""
+        raise NotImplementedError
+
+    def steps(self, sampling: Sampling) -> int:
+        """In how many steps a picture is drawn."""
+        raise NotImplementedError
+
+    def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
+        """Draw pictures, all at once: what each is after each step, (pictures, ...)."""
+        raise NotImplementedError
+
+    def paint(self, drawn: Tensor) -> Tensor:
+        """All steps (pictures, steps, ...) to uint8 pictures (pictures, size, size, 3)."""
+        raise NotImplementedError
+
+    def most_pictures(self) -> int:
+        """How many pictures are drawn at once."""
+        raise NotImplementedError
+
+    def most_answers(self, max_tokens: int, free: int) -> int:
+        """How many answers about a picture each are under way at once, as free bytes allow."""
+        capacity = min(self.writer.image_tokens + PROMPT + max_tokens, self.writer.context)
+        return min(ANSWERS, max(1, free // self.row_bytes(capacity)))
+
+    def row_bytes(self, capacity: int) -> int:
+        """What a row of a cache of this capacity takes in memory."""
+        config, dtype = self.model.config.language, self.model.dtype
+        return cache_bytes(config, rows=1, capacity=capacity, dtype=dtype)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        """Fill the rows of the cache with prompts of words; their last states (B, D).
+
+        Prompts that are equal are run once.
+        """
+        model = self.model
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in enumerate(prompts):
+            rows.setdefault(tuple(ids), []).append(row)
+        states = torch.empty(
+            len(prompts), model.config.language.hidden_size, dtype=model.dtype, device=model.device
+        )
+        for ids, alike in rows.items():
+            x = model.embed_prompt(ids, None, self.writer.placeholder)
+            states[alike] = model.language.prefill(x, cache, alike)
+        return states
+
+    def new_cache(self, *, rows: int, capacity: int, static: bool = False) -> Cache:
+        model = self.model
+        kind = StaticCache if static else Cache
+        return kind(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)
+
+
+class NativeCodes(Native):
+    """The engine of Janus and Janus-Pro, which draw by codes."""
+
+    model: Janus
+
+    def sampling(self, wish: Wish) -> Sampling:
+        return Sampling.of_codes(wish, self.name)
+
+    def steps(self, sampling: Sampling) -> int:
+        return self.image_tokens
+
     @torch.inference_mode()
     def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
         """Draw pictures, all at once: codes (pictures,) of one grid cell a step.
@@ -155,46 +237,14 @@ class Native:
         rows = free_memory(self.model.device) // self.row_bytes(self.image_tokens + PROMPT)
         return min(most, max(1, rows // 2))
 
-    def most_answers(self, max_tokens: int, free: int) -> int:
-        """How many answers about a picture each are under way at once, as free bytes allow."""
-        capacity = min(self.writer.image_tokens + PROMPT + max_tokens, self.writer.context)
-        return min(ANSWERS, max(1, free // self.row_bytes(capacity)))
-
-    def row_bytes(self, capacity: int) -> int:
-        """What a row of a cache of this capacity takes in memory."""
-        config, dtype = self.model.config.language, self.model.dtype
-        return cache_bytes(config, rows=1, capacity=capacity, dtype=dtype)
-
-    def paint(self, codes: Tensor) -> Tensor:
+    def paint(self, drawn: Tensor) -> Tensor:
         """Codes (pictures, image tokens) to uint8 pictures (pictures, size, size, 3).
 
         One at a time: a convolution over several pictures may round one of them differently.
         """
         with torch.inference_mode():
-            pictures = [to_bytes(self.model.decode_pixels(row[None])) for row in codes]
+            pictures = [to_bytes(self.model.decode_pixels(row[None])) for row in drawn]
             return torch.cat(pictures).cpu()
-
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
-        """Fill the rows of the cache with prompts of words; their last states (B, D).
-
-        Prompts that are equal are run once.
-        """
-        model = self.model
-        rows: dict[tuple[int, ...], list[int]] = {}
-        for row, ids in enumerate(prompts):
-            rows.setdefault(tuple(ids), []).append(row)
-        states = torch.empty(
-            len(prompts), model.config.language.hidden_size, dtype=model.dtype, device=model.device
-        )
-        for ids, alike in rows.items():
-            x = model.embed_prompt(ids, None, self.writer.placeholder)
-            states[alike] = model.language.prefill(x, cache, alike)
-        return states
-
-    def new_cache(self, *, rows: int, capacity: int, static: bool = False) -> Cache:
-        model = self.model
-        kind = StaticCache if static else Cache
-        return kind(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)
 
 
 def checked(outcomes: Iterable[Outcome]) -> Iterator[Said]:

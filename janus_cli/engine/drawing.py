@@ -17,7 +17,7 @@ from .strand import Call
 class Order(Call[Tensor]):
     """Pictures that one caller wants, drawn in one part, or in several where memory is short.
 
-    The caller is told their codes, (pictures,), one grid cell after the other.
+    The caller is told what every step has made of them, (pictures, ...), one after the other.
     """
 
     def __init__(self, drawings: Sequence[Drawing], sampling: Sampling) -> None:
@@ -27,8 +27,8 @@ class Order(Call[Tensor]):
         """Those that no part has begun."""
         self.parts: list[Part] = []
         """Only the last one may be under way."""
-        self.cells = 0
-        """Of how many cells the caller has been told."""
+        self.steps = 0
+        """Of how many steps the caller has been told."""
         self.gone = False
 
     def begin(self, most: int) -> Part:
@@ -38,14 +38,14 @@ class Order(Call[Tensor]):
         return self.parts[-1]
 
     def put_back(self) -> None:
-        """Let the last part be drawn again; the caller will hear no cell twice."""
+        """Let the last part be drawn again; the caller will hear of no step twice."""
         self.rest = self.parts.pop().drawings + self.rest
 
     def tell(self) -> None:
-        """Pass on the cells that are known of every picture."""
-        while not self.rest and self.cells < len(self.parts[-1].codes):
-            self.told.put(torch.cat([part.codes[self.cells] for part in self.parts]))
-            self.cells += 1
+        """Pass on the steps that every picture has made."""
+        while not self.rest and self.steps < len(self.parts[-1].columns):
+            self.told.put(torch.cat([part.columns[self.steps] for part in self.parts]))
+            self.steps += 1
 
 
 @dataclass(eq=False)
@@ -54,12 +54,12 @@ class Part:
 
     order: Order
     drawings: list[Drawing]
-    codes: list[Tensor] = field(default_factory=list)
-    """(pictures,) of each grid cell."""
+    columns: list[Tensor] = field(default_factory=list)
+    """(pictures, ...) of each step."""
 
 
 class Drawings:
-    """The strand of codes. Orders that wait together and have equal settings are one batch."""
+    """The strand of steps. Orders that wait together and have equal settings are one batch."""
 
     def __init__(self, native: Native) -> None:
         self.native = native
@@ -86,15 +86,16 @@ class Drawings:
         self.waiting.append(order)
 
     def advance(self) -> None:
-        """Draw one grid cell of every picture in the batch."""
+        """Go on by one step in every picture of the batch."""
         if not self.parts:
             self.begin()
         column = next(self.columns).cpu()
         shares = column.split([len(part.drawings) for part in self.parts])
-        for part, codes in zip(self.parts, shares, strict=True):
-            part.codes.append(codes)
+        for part, share in zip(self.parts, shares, strict=True):
+            part.columns.append(share)
             part.order.tell()
-        if len(self.parts[0].codes) == self.native.image_tokens:
+        first = self.parts[0]
+        if len(first.columns) == self.native.steps(first.order.sampling):
             self.end()
 
     def begin(self) -> None:
@@ -156,11 +157,11 @@ class Drawings:
 
 
 class Painting(Call[Tensor]):
-    """Codes (pictures, image tokens) that one caller wants to see."""
+    """What all steps have made of pictures, (pictures, steps, ...), that a caller wants to see."""
 
-    def __init__(self, codes: Tensor) -> None:
+    def __init__(self, drawn: Tensor) -> None:
         super().__init__()
-        self.codes = codes
+        self.drawn = drawn
         self.pictures: list[Tensor] = []
 
 
@@ -175,15 +176,15 @@ class Paintings:
         return bool(self.waiting)
 
     def hand_in(self, painting: Painting) -> None:
-        """Let codes wait for their turn."""
+        """Let pictures wait for their turn."""
         self.waiting.append(painting)
 
     def advance(self) -> None:
         """Paint one picture."""
         painting = self.waiting[0]
-        codes = painting.codes[len(painting.pictures)][None].to(self.native.model.device)
-        painting.pictures.append(self.native.paint(codes))
-        if len(painting.pictures) < len(painting.codes):
+        drawn = painting.drawn[len(painting.pictures)][None].to(self.native.model.device)
+        painting.pictures.append(self.native.paint(drawn))
+        if len(painting.pictures) < len(painting.drawn):
             self.waiting.rotate(-1)
         else:
             self.waiting.popleft().told.put(torch.cat(painting.pictures))

@@ -1,7 +1,8 @@
-"""Which family a checkpoint is of, told from what is in it: that decides the speakers' names.
+"""Which family a checkpoint is of, told from what is in it: that decides how prompts are written.
 
-Janus-1.3B and Janus-Pro-1B have the same networks and the same config; what differs between them is
-the tokenizer, where Janus-Pro-1B put its tokens right behind the end of the sentence.
+JanusFlow has networks of its own. Janus-1.3B and Janus-Pro-1B have the same networks and the same
+config; what differs between them is the tokenizer, where Janus-Pro-1B put its tokens right behind
+the end of the sentence.
 """
 
 from __future__ import annotations
@@ -9,12 +10,26 @@ from __future__ import annotations
 from tokenizers import Tokenizer
 
 from .checkpoint import Checkpoint
+from .config import JanusFlowConfig
 from .layout import AUTHORS
-from .prompt import END_OF_SENTENCE, JANUS, JANUS_PRO, PAD, Roles
+from .prompt import END_OF_SENTENCE, JANUS, JANUS_PRO, PAD, PromptWriter, Roles, read_tokenizer
 
-FAMILIES = {"janus": JANUS, "janus-pro": JANUS_PRO}
+JANUSFLOW = "janusflow"
+FAMILIES = {"janus": JANUS, "janus-pro": JANUS_PRO, JANUSFLOW: JANUS}
 WIDTH_OF_1B = 2048
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+def open_writer(checkpoint: Checkpoint, family: str = "auto") -> PromptWriter:
+    """What writes the prompts of a checkpoint, as those of a family or of the one that it shows."""
+    tokenizer, config = read_tokenizer(checkpoint.path), checkpoint.config
+    return PromptWriter(
+        tokenizer,
+        choose_roles(family, checkpoint, tokenizer),
+        config.vision.tokens,
+        config.language.context,
+        begins_picture=not isinstance(config, JanusFlowConfig),
+    )
 
 
 def choose_roles(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Roles:
@@ -29,6 +44,8 @@ def tell_family(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
     Janus-1.3B. In transformers' layout only Janus-Pro was published; a converted Janus-1.3B shows
     itself by its chat template.
     """
+    if isinstance(checkpoint.config, JanusFlowConfig):
+        return JANUSFLOW
     if checkpoint.family is not None:
         return checkpoint.family
     if checkpoint.layout is AUTHORS:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 WARM = 3  # calls before a capture, in which libraries make what they need
-PAYS_BACK = 64  # calls that a capture must be good for
+PAYS_BACK = 64  # calls that a capture must be good for, where nothing else is said
 
 
 class Repeated:
@@ -19,9 +19,16 @@ class Repeated:
     and depend on nothing that the host decides.
     """
 
-    def __init__(self, function: Callable[..., Tensor], device: torch.device, calls: int) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        device: torch.device,
+        calls: int,
+        *,
+        pays_back: int = PAYS_BACK,
+    ) -> None:
         self.function = function
-        self.captures = device.type == "cuda" and calls >= WARM + PAYS_BACK
+        self.captures = device.type == "cuda" and calls >= WARM + pays_back
         self.called = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 

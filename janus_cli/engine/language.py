@@ -16,6 +16,8 @@ from .config import LanguageConfig
 from .kv_cache import Cache
 from .linear import blank_embedding
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 class Attention(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
@@ -122,6 +124,24 @@ class Decoder(nn.Module):
             cache.lengths[row] = start + lengths[min(index, count - 1)]
         last = torch.tensor(lengths, device=x.device) - 1
         return self.norm(x[torch.arange(count, device=x.device), last])
+
+    def follow(
+        self, x: Tensor, prefix: Sequence[KeysValues], positions: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Run sequences (B, T, D) after keys and values that stay as they are; states (B, T, D).
+
+        Args:
+            prefix: keys and values (B, K, P, E) of each layer.
+            positions: (B, T) int64.
+            mask: (B or 1, 1, T, P + T) bool, True = seen.
+        """
+        rope = self.rope(positions, x.dtype)
+        for layer, (keys, values) in zip(self.layers, prefix, strict=True):
+            q, k, v = layer.attention.project(layer.attention_norm(x), rope)
+            k, v = torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
+            x = x + layer.attention.attend(q, k, v, mask)
+            x = x + layer.mlp(layer.mlp_norm(x))
+        return self.norm(x)
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """Add one position (B, D) to the first B rows of the cache; the new states (B, D)."""

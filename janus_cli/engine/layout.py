@@ -81,22 +81,31 @@ TRANSFORMERS = Layout(
     needless=re.compile(r"(?!)"),  # nothing
 )
 
-THEIR_BLOCK = r"vision_model.vision_tower.blocks.\1."
+
+def authors_tower(prefix: str) -> Renames:
+    """The vision tower as the authors call it behind a prefix."""
+    block = prefix + r"blocks.\1."
+    return (
+        (OUR_LAYER + r"attention\.qkv\.", (f"{block}attn.qkv.",)),
+        (OUR_LAYER + r"attention\.out\.", (f"{block}attn.proj.",)),
+        (OUR_LAYER + r"attention_norm\.", (f"{block}norm1.",)),
+        (OUR_LAYER + r"mlp\.up\.", (f"{block}mlp.fc1.",)),
+        (OUR_LAYER + r"mlp\.down\.", (f"{block}mlp.fc2.",)),
+        (OUR_LAYER + r"mlp_norm\.", (f"{block}norm2.",)),
+        (r"vision\.patch_embed\.", (f"{prefix}patch_embed.proj.",)),
+        (r"vision\.positions$", (f"{prefix}pos_embed",)),
+        (r"vision\.norm\.", (f"{prefix}norm.",)),
+    )
+
+
+TOWER = "vision_model.vision_tower."
 THEIR_VQ = "gen_vision_model."
 AUTHORS = Layout(
     "authors'",
     (
         *decoder_layer("language_model.model."),
         (r"text_head\.", ("language_model.lm_head.",)),
-        (OUR_LAYER + r"attention\.qkv\.", (f"{THEIR_BLOCK}attn.qkv.",)),
-        (OUR_LAYER + r"attention\.out\.", (f"{THEIR_BLOCK}attn.proj.",)),
-        (OUR_LAYER + r"attention_norm\.", (f"{THEIR_BLOCK}norm1.",)),
-        (OUR_LAYER + r"mlp\.up\.", (f"{THEIR_BLOCK}mlp.fc1.",)),
-        (OUR_LAYER + r"mlp\.down\.", (f"{THEIR_BLOCK}mlp.fc2.",)),
-        (OUR_LAYER + r"mlp_norm\.", (f"{THEIR_BLOCK}norm2.",)),
-        (r"vision\.patch_embed\.", ("vision_model.vision_tower.patch_embed.proj.",)),
-        (r"vision\.positions$", ("vision_model.vision_tower.pos_embed",)),
-        (r"vision\.norm\.", ("vision_model.vision_tower.norm.",)),
+        *authors_tower(TOWER),
         # A GELU has a number of its own between two linear layers.
         *((rf"aligner\.layers\.{n}\.", (f"aligner.layers.{2 * n}.",)) for n in range(8)),
         *(
@@ -119,6 +128,43 @@ AUTHORS = Layout(
     needless=re.compile(
         r"vision_model\.vision_tower\.attn_pool\.|gen_vision_model\.quantize\.codebook_used$"
     ),
+)
+
+
+def flow_blocks(ours: str, theirs: str) -> Renames:
+    """The ConvNeXt blocks of one half of JanusFlow's U-ViT."""
+    block, prefix = rf"{ours}\.blocks\.(\d+)\.", theirs + r"mid_block.res_blocks.\1."
+    return (
+        (block + r"up\.", (f"{prefix}channelwise_linear_1.",)),
+        (block + r"response_norm\.", (f"{prefix}channelwise_norm.",)),
+        (block + r"down\.", (f"{prefix}channelwise_linear_2.",)),
+        (block + r"modulation\.", (f"{prefix}cond_embeds_mapper.",)),
+        (block, (prefix,)),
+    )
+
+
+FLOW_TOWER = "vision_und_enc_model.vision_tower."
+FLOW_ENCODER, FLOW_DECODER = "vision_gen_enc_model.", "vision_gen_dec_model."
+AUTHORS_FLOW = Layout(
+    "authors'",
+    (
+        *decoder_layer("language_model.model."),
+        (r"text_head\.", ("language_model.lm_head.",)),
+        *authors_tower(FLOW_TOWER),
+        (r"aligner\.layers\.0\.", ("vision_und_enc_aligner.",)),
+        (r"picture_begin$", ("beg_of_und_embed",)),
+        *flow_blocks("encoder", FLOW_ENCODER),
+        (r"encoder\.patchify\.", (f"{FLOW_ENCODER}in_conv.",)),
+        (r"encoder\.time\.", (f"{FLOW_ENCODER}time_embed.",)),
+        (r"encoder_aligner\.", ("vision_gen_enc_aligner.",)),
+        *flow_blocks("decoder", FLOW_DECODER),
+        (r"decoder\.input_norm\.", (f"{FLOW_DECODER}input_norm.",)),
+        (r"decoder\.output_norm\.", (f"{FLOW_DECODER}out_convs.0.norm.",)),
+        (r"decoder\.unpatchify\.", (f"{FLOW_DECODER}out_convs.0.unpatch_conv.",)),
+        (r"decoder_norm\.", ("vision_gen_dec_aligner_norm.",)),
+        (r"decoder_aligner\.", ("vision_gen_dec_aligner.",)),
+    ),
+    needless=re.compile(r"vision_und_enc_model\.vision_tower\.attn_pool\."),
 )
 
 # What `janus quantize` writes: our own names, fused and quantized parts as they are loaded.

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .. import weights
 from ..errors import ModelError
 from ..schema import ModelChoice
 from .auto import choose_precision
 from .checkpoint import Checkpoint, open_checkpoint
-from .decode import Native
-from .family import choose_roles
+from .config import JanusConfig
+from .decode import Native, NativeCodes
+from .euler import NativeFlow
+from .family import open_writer
+from .flow import JanusFlow
 from .int4 import PACKINGS, Int4Linear
 from .layout import TRANSFORMERS
 from .linear import Quantized
 from .machine import choose_device
-from .model import Janus
+from .model import Janus, Reader
 from .pixels import Preprocessing
 from .precision import Precision, blank_model
-from .prompt import PromptWriter, read_tokenizer
+from .prompt import PromptWriter
 from .reference import Reference
 from .tensors import let_go
+from .vae import VAE
 
 ALIGNMENT = 64  # bytes: products of numbers that lie elsewhere may round otherwise
 
@@ -47,24 +53,41 @@ def open_engine(
     """
     with ExitStack() as stack:
         checkpoint = open_checkpoint(path, stack)
-        config = checkpoint.config
         device = choose_device(choice.device)
         precision, notes = choose_precision(
             choice.precision, device, checkpoint, vision=vision, drawing=drawing
         )
-        tokenizer = read_tokenizer(path)
-        roles = choose_roles(choice.family, checkpoint, tokenizer)
-        writer = PromptWriter(tokenizer, roles, config.vision.tokens, config.language.context)
-        preprocessing = Preprocessing.load(path, config.vision.image_size)
+        writer = open_writer(checkpoint, choice.family)
+        preprocessing = Preprocessing.load(path, checkpoint.config.vision.image_size)
+        engine: Engine
         if choice.backend == "transformers":
-            engine: Engine = load_reference(checkpoint, writer, preprocessing, device, precision)
+            engine = load_reference(checkpoint, writer, preprocessing, device, precision)
         else:
+            vae = open_vae(checkpoint, precision, device)
+            if vae and drawing and not vision:
+                vae.check()  # before the gigabytes
             model = load_model(checkpoint, precision, device, vision=vision, drawing=drawing)
-            engine = Native(
-                model, writer, preprocessing, name=name_of(path), precision=precision.name
-            )
+            names = {"name": name_of(path), "precision": precision.name}
+            if isinstance(model, JanusFlow):
+                assert vae is not None, "a flow is painted by a VAE"
+                engine = NativeFlow(model, writer, preprocessing, vae, **names)
+            else:
+                engine = NativeCodes(model, writer, preprocessing, **names)
         engine.notes = notes
         return engine
+
+
+def open_vae(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> VAE | None:
+    """What paints the pictures of a flow; nothing is read yet. Codes take none."""
+    if isinstance(checkpoint.config, JanusConfig):
+        return None
+    return VAE(
+        partial(weights.find_vae, checkpoint.path),
+        channels=checkpoint.config.flow.latent_channels,
+        factor=checkpoint.config.flow.latent_factor,
+        dtype=precision.pixels,
+        device=device,
+    )
 
 
 def load_reference(
@@ -75,6 +98,10 @@ def load_reference(
     precision: Precision,
 ) -> Reference:
     """The same checkpoint in transformers' own networks."""
+    if not isinstance(checkpoint.config, JanusConfig):
+        raise ModelError(
+            f"{checkpoint.path}: --backend transformers: has no JanusFlow; leave it out"
+        )
     if checkpoint.layout is not TRANSFORMERS:
         raise ModelError(
             f"{checkpoint.path}: --backend transformers reads transformers' layout, "
@@ -104,7 +131,7 @@ def load_model(
     *,
     vision: bool = True,
     drawing: bool = True,
-) -> Janus:
+) -> Janus | JanusFlow:
     """Fill the networks from the files of a checkpoint, one tensor at a time."""
     model = blank_model(checkpoint.config, precision)
     checkpoint.check_names({name for name, _ in blanks(checkpoint, model)})
@@ -122,7 +149,7 @@ def load_model(
     return model.eval()
 
 
-def blanks(checkpoint: Checkpoint, model: Janus) -> Iterator[tuple[str, nn.Module]]:
+def blanks(checkpoint: Checkpoint, model: Reader) -> Iterator[tuple[str, nn.Module]]:
     """Our name of every tensor to be read, and the module that takes it, in their order."""
     for path, module in model.named_modules():
         if isinstance(module, Quantized) and not checkpoint.holds_codes:
@@ -130,11 +157,11 @@ def blanks(checkpoint: Checkpoint, model: Janus) -> Iterator[tuple[str, nn.Modul
         else:
             for leaf in (*module._parameters, *module._buffers):
                 if getattr(module, leaf) is not None:
-                    yield f"{path}.{leaf}", module
+                    yield f"{path}.{leaf}".removeprefix("."), module
 
 
 def filled(
-    checkpoint: Checkpoint, model: Janus, device: torch.device
+    checkpoint: Checkpoint, model: Reader, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a blank model by its name: read, joined, converted or quantized.
 

@@ -1,19 +1,21 @@
 """Janus as verbs: words and pictures to embeddings, states to logits, codes to pixels.
 
-It holds the networks and nothing else: no tokenizer, no loop, no files. Letters: B rows, T
-positions, D the decoder's width, V words, C codes.
+It holds the networks and nothing else: no tokenizer, no loop, no files. What reads is the same in
+JanusFlow; what that draws with is in flow.py. Letters: B rows, T positions, D the decoder's width,
+V words, C codes.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import JanusConfig
+from .config import Config, JanusConfig
 from .language import Decoder
 from .linear import blank_embedding
 from .tile import row_tile
@@ -49,10 +51,16 @@ class GenerationHead(nn.Module):
         return self.classify(F.gelu(self.project(x)))
 
 
-class Janus(nn.Module):
-    """One decoder between two ways of seeing: SigLIP features to read, VQ codes to draw."""
+class Reader(nn.Module):
+    """The decoder, and what every Janus reads with: SigLIP features and words in, words out."""
 
-    def __init__(self, config: JanusConfig) -> None:
+    reads: ClassVar[tuple[str, ...]] = ("vision", "aligner", "text_head")
+    draws: ClassVar[tuple[str, ...]]
+    """The parts that only reading, and only drawing, needs."""
+    beside: ClassVar[int] = 0
+    """How many numbers drawing takes that are not the model's own."""
+
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         width = config.language.hidden_size
@@ -60,16 +68,10 @@ class Janus(nn.Module):
         self.vision = VisionTower(config.vision)
         self.aligner = Aligner(config.vision.hidden_size, width, config.vision.aligner_depth)
         self.text_head = nn.Linear(width, config.language.vocabulary, bias=False)
-        self.vq = VQTokenizer(config.vq)
-        self.generation_embed = blank_embedding(config.vq.codes, config.vq.code_size)
-        self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
-        self.generation_head = GenerationHead(width, config.vq.codes)
 
     def keep(self, *, vision: bool, drawing: bool) -> None:
         """Leave out what a request does not need: what reads pictures, or what draws them."""
-        parts: tuple[str, ...] = () if vision else ("vision", "aligner", "text_head")
-        if not drawing:
-            parts += ("vq", "generation_embed", "generation_aligner", "generation_head")
+        parts = (() if vision else self.reads) + (() if drawing else self.draws)
         for name in parts:
             delattr(self, name)
 
@@ -81,13 +83,6 @@ class Janus(nn.Module):
     def dtype(self) -> torch.dtype:
         """What is computed in; some weights may be held in less."""
         return self.language.norm.weight.dtype
-
-    @functools.cached_property
-    def drawing_rows(self) -> int:
-        """Rows of a drawing batch come in multiples of this, so that none depends on the others."""
-        layer = self.language.layers[0]
-        parts = (layer, self.generation_aligner, self.generation_head)
-        return row_tile(parts, dtype=self.dtype, device=self.device)
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, D)."""
@@ -106,13 +101,35 @@ class Janus(nn.Module):
         """Normalised pixels (B, 3, image size, image size) to embeddings (B, image tokens, D)."""
         return self.aligner(self.vision(pixels.to(self.dtype)))
 
-    def embed_codes(self, codes: Tensor) -> Tensor:
-        """Codes (B, ...) to embeddings (B, ..., D)."""
-        return self.generation_aligner(self.generation_embed(codes))
-
     def text_logits(self, states: Tensor) -> Tensor:
         """Hidden states (..., D) to logits over words (..., V)."""
         return self.text_head(states)
+
+
+class Janus(Reader):
+    """One decoder between two ways of seeing: SigLIP features to read, VQ codes to draw."""
+
+    draws = ("vq", "generation_embed", "generation_aligner", "generation_head")
+    config: JanusConfig
+
+    def __init__(self, config: JanusConfig) -> None:
+        super().__init__(config)
+        width = config.language.hidden_size
+        self.vq = VQTokenizer(config.vq)
+        self.generation_embed = blank_embedding(config.vq.codes, config.vq.code_size)
+        self.generation_aligner = Aligner(config.vq.code_size, width, config.vq.aligner_depth)
+        self.generation_head = GenerationHead(width, config.vq.codes)
+
+    @functools.cached_property
+    def drawing_rows(self) -> int:
+        """Rows of a drawing batch come in multiples of this, so that none depends on the others."""
+        layer = self.language.layers[0]
+        parts = (layer, self.generation_aligner, self.generation_head)
+        return row_tile(parts, dtype=self.dtype, device=self.device)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Codes (B, ...) to embeddings (B, ..., D)."""
+        return self.generation_aligner(self.generation_embed(codes))
 
     def image_logits(self, states: Tensor) -> Tensor:
         """Hidden states (..., D) to logits over codes (..., C)."""

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
-from .config import JanusConfig
+from .config import Config, JanusConfig
+from .flow import JanusFlow
 from .int4 import Int4Linear
 from .int8 import Int8Linear
 from .kv_cache import cache_bytes
 from .linear import HalfLinear, Quantized
-from .model import Janus
+from .model import Janus, Reader
 from .nf4 import NF4Linear
 
 PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,7 +42,7 @@ class Precision:
 
     @property
     def pixels(self) -> torch.dtype:
-        """The VQ tokenizer; fp16 overflows in it."""
+        """The VQ tokenizer, the VAE and the networks around it; fp16 overflows in them."""
         return torch.float32 if self.compute == torch.float16 else self.compute
 
 
@@ -84,21 +85,22 @@ def multiplies_bf16() -> bool:
 
 
 def blank_model(
-    config: JanusConfig, precision: Precision, *, vision: bool = True, drawing: bool = True
-) -> Janus:
+    config: Config, precision: Precision, *, vision: bool = True, drawing: bool = True
+) -> Janus | JanusFlow:
     """The networks without their numbers, on the meta device, of the right kinds and dtypes."""
     with torch.device("meta"):
-        model = Janus(config)
+        model = Janus(config) if isinstance(config, JanusConfig) else JanusFlow(config)
         model.keep(vision=vision, drawing=drawing)
         arrange(model, precision)
     return model
 
 
-def arrange(model: Janus, precision: Precision) -> None:
+def arrange(model: Reader, precision: Precision) -> None:
     """Give every layer of a model on the meta device the kind and dtype that are to be filled."""
     model.to(precision.compute)
-    if hasattr(model, "vq"):
-        model.vq.to(precision.pixels)
+    for name in ("vq", "encoder", "decoder"):
+        if hasattr(model, name):
+            getattr(model, name).to(precision.pixels)
     model.language.embed.to(precision.stored)
     kinds = dict(model.named_modules())
     for name, linear in kinds.items():
@@ -121,10 +123,12 @@ def arrange(model: Janus, precision: Precision) -> None:
             setattr(kinds[parent], leaf, replacement)
 
 
-def bytes_to_run(model: Janus) -> int:
+def bytes_to_run(model: Reader) -> int:
     """What a model takes in memory at work: its weights, the program, one guided picture."""
     cache = cache_bytes(model.config.language, rows=2, capacity=CAPACITY, dtype=model.dtype)
-    return weight_bytes(model) + cache + PROGRAM
+    draws = all(hasattr(model, name) for name in model.draws)
+    beside = model.beside * model.dtype.itemsize if draws else 0
+    return weight_bytes(model) + beside + cache + PROGRAM
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -42,7 +42,16 @@ JANUS_PRO = Roles("<|User|>", "<|Assistant|>")
 class PromptWriter:
     """Writes the prompts of one checkpoint: its tokenizer, its roles, its image size in tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, roles: Roles, image_tokens: int, context: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        roles: Roles,
+        image_tokens: int,
+        context: int,
+        *,
+        begins_picture: bool = True,
+    ) -> None:
+        """`begins_picture` is False where the networks have an embedding for begin-of-image."""
         self.tokenizer = tokenizer
         self.roles = roles
         self.image_tokens = image_tokens
@@ -53,6 +62,7 @@ class PromptWriter:
         self.begin_of_image = self.special(BEGIN_OF_IMAGE)
         self.end_of_image = self.special(END_OF_IMAGE)
         self.placeholder = self.special(PLACEHOLDER)
+        self.begin_of_picture = self.begin_of_image if begins_picture else self.placeholder
 
     def special(self, token: str) -> int:
         """The id of a special token: it differs between checkpoints, so it is never assumed."""
@@ -68,14 +78,14 @@ class PromptWriter:
         """Ids of a conversation over `images` pictures, up to where the answer begins.
 
         Every picture stands in the first question as begin-of-image, one placeholder for each image
-        token, end-of-image.
+        token, end-of-image; or with a placeholder for the first of these, too.
         """
         questions = [self.plain(turn.question) for turn in history] + [self.plain(question)]
         questions[0] = f"{PLACEHOLDER}\n" * images + questions[0]
         answers = [turn.answer for turn in history]
         text = self.render(questions, answers, SYSTEM)
         slots = [self.placeholder] * self.image_tokens
-        picture = [self.begin_of_image, *slots, self.end_of_image]
+        picture = [self.begin_of_picture, *slots, self.end_of_image]
         ids: list[int] = []
         for token in self.encode(text):
             ids += picture if token == self.placeholder else [token]

@@ -19,14 +19,14 @@ import torch
 from .. import __version__
 from ..errors import ModelError, OutputError, size_in_words
 from ..schema import Progress
+from ..weights import VAE_INSIDE
 from .checkpoint import FORMAT, Checkpoint, open_checkpoint
-from .family import tell_family
+from .family import open_writer, tell_family
 from .int4 import machine_packing
 from .layout import OURS
 from .load import blanks, filled, name_of
-from .model import Janus
+from .model import Reader
 from .precision import LAYERS, PLAIN, Precision, blank_model, weight_bytes
-from .prompt import JANUS_PRO, PromptWriter, read_tokenizer
 from .save import config_json, write_json
 from .stream import SafetensorsWriter
 
@@ -63,6 +63,8 @@ def quantize_checkpoint(
             for file in COPIED:
                 if (path / file).is_file():
                     shutil.copyfile(path / file, aside / file)
+            if (path / VAE_INSIDE).is_dir():
+                shutil.copytree(path / VAE_INSIDE, aside / VAE_INSIDE)
             write_json(aside / "config.json", our_config(checkpoint, precision))
             os.rename(aside, folder)
         except OSError as error:
@@ -76,7 +78,7 @@ def stored_precision(name: str) -> Precision:
     return Precision(name, torch.float32, PLAIN.get(name, torch.bfloat16), LAYERS.get(name))
 
 
-def keep_dtypes(model: Janus, checkpoint: Checkpoint, precision: Precision) -> None:
+def keep_dtypes(model: Reader, checkpoint: Checkpoint, precision: Precision) -> None:
     """Let what is neither quantized nor a matrix keep the dtype that the original has."""
     for name, module in blanks(checkpoint, model):
         leaf = name.rpartition(".")[2]
@@ -104,7 +106,7 @@ def make_aside(folder: Path, size: int) -> Path:
 
 
 def write_weights(
-    checkpoint: Checkpoint, model: Janus, file: Path, device: torch.device
+    checkpoint: Checkpoint, model: Reader, file: Path, device: torch.device
 ) -> Iterator[Progress]:
     """Quantize and write one tensor at a time."""
     blank = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -118,17 +120,15 @@ def write_weights(
 
 def our_config(checkpoint: Checkpoint, precision: Precision) -> dict[str, object]:
     """config.json in our layout: the sizes under transformers' keys, and what was done."""
-    tokenizer = read_tokenizer(checkpoint.path)
-    config = checkpoint.config
-    writer = PromptWriter(tokenizer, JANUS_PRO, config.vision.tokens, config.language.context)
-    sizes = config_json(config, writer, str(precision.stored).removeprefix("torch."))
+    writer = open_writer(checkpoint)
+    sizes = config_json(checkpoint.config, writer, str(precision.stored).removeprefix("torch."))
     del sizes["architectures"]
     return sizes | {
         "model_type": OURS.name,
         "format": FORMAT,
         "written_by": f"janus {__version__}",
         "made_from": name_of(checkpoint.path),
-        "family": tell_family(checkpoint, tokenizer),
+        "family": tell_family(checkpoint, writer.tokenizer),
         "precision": precision.name,
         "packing": machine_packing().name if precision.name == "int4" else None,
     }

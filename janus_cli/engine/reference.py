@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
+from ..schema import Wish
 from .batch import Prompt, Said
 from .config import JanusConfig
 from .decode import Drawing, Sampling
@@ -126,6 +127,14 @@ class Reference:
             if isinstance(token, BaseException):
                 raise token
             yield token
+
+    def sampling(self, wish: Wish) -> Sampling:
+        """As NativeCodes.sampling."""
+        return Sampling.of_codes(wish, self.name)
+
+    def steps(self, sampling: Sampling) -> int:
+        """As NativeCodes.steps."""
+        return self.image_tokens
 
     def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
         """As Native.draw, but the codes come all at once when the last is known.

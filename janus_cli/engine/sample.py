@@ -76,6 +76,12 @@ def running_sum(numbers: Tensor) -> Tensor:
     return rows.cumsum(-1)[: len(numbers)]
 
 
+def normal_numbers(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Normal numbers for every seed, (seeds, *shape) fp32, the same on every device."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
+
+
 def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:
     """`count` numbers in [0, 1) for every seed, (seeds, count) fp32, the same on every device."""
     rows = []

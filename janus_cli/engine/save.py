@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import JanusConfig
+from .config import Config, JanusConfig
 from .layout import TRANSFORMERS
 from .model import Janus
 from .prompt import (
@@ -56,9 +57,14 @@ def published_tensors(model: Janus) -> dict[str, Tensor]:
     return tensors
 
 
-def config_json(config: JanusConfig, writer: PromptWriter, dtype: str) -> dict[str, Any]:
-    """config.json with every size written out."""
-    language, vision, vq = config.language, config.vision, config.vq
+def config_json(config: Config, writer: PromptWriter, dtype: str) -> dict[str, Any]:
+    """config.json with every size written out; that of JanusFlow is of our own layout alone."""
+    language, vision = config.language, config.vision
+    drawing = (
+        {"vq_config": vq_json(config)}
+        if isinstance(config, JanusConfig)
+        else {"flow_config": asdict(config.flow)}
+    )
     return {
         "architectures": ["JanusForConditionalGeneration"],
         "model_type": "janus",
@@ -95,19 +101,24 @@ def config_json(config: JanusConfig, writer: PromptWriter, dtype: str) -> dict[s
             "projection_dim": language.hidden_size,
             "num_image_tokens": config.image_tokens,
         },
-        "vq_config": {
-            "model_type": "janus_vqgan",
-            "num_embeddings": vq.codes,
-            "embed_dim": vq.code_size,
-            "latent_channels": vq.latent_channels,
-            "base_channels": vq.base_channels,
-            "channel_multiplier": list(vq.channel_multiplier),
-            "num_res_blocks": vq.res_blocks,
-            "num_groups": vq.groups,
-            "num_hidden_layers": vq.aligner_depth,
-            "projection_dim": language.hidden_size,
-            "image_token_embed_dim": language.hidden_size,
-        },
+        **drawing,
+    }
+
+
+def vq_json(config: JanusConfig) -> dict[str, Any]:
+    vq, width = config.vq, config.language.hidden_size
+    return {
+        "model_type": "janus_vqgan",
+        "num_embeddings": vq.codes,
+        "embed_dim": vq.code_size,
+        "latent_channels": vq.latent_channels,
+        "base_channels": vq.base_channels,
+        "channel_multiplier": list(vq.channel_multiplier),
+        "num_res_blocks": vq.res_blocks,
+        "num_groups": vq.groups,
+        "num_hidden_layers": vq.aligner_depth,
+        "projection_dim": width,
+        "image_token_embed_dim": width,
     }
 
 
@@ -123,7 +134,7 @@ def tokenizer_json(writer: PromptWriter) -> dict[str, Any]:
     }
 
 
-def preprocessor_json(config: JanusConfig) -> dict[str, Any]:
+def preprocessor_json(config: Config) -> dict[str, Any]:
     half = [0.5, 0.5, 0.5]
     size = config.vision.image_size
     return {

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..schema import Wish
 from . import decode
 from .answering import Answers, Prompts
 from .batch import Prompt, Said, sharing
@@ -85,7 +86,7 @@ class Session:
                     yield said
 
     def draw(self, drawings: Sequence[Drawing], sampling: Sampling) -> Iterator[Tensor]:
-        """As Native.draw, beside the drawings of others; the codes lie in main memory.
+        """As Native.draw, beside the drawings of others; what is told lies in main memory.
 
         Raises:
             ModelError: the engine is closed or the session cancelled, before or meanwhile.
@@ -94,20 +95,28 @@ class Session:
         strand = self.shared.drawings
         with self.calling(order, strand):
             self.shared.ask(strand, partial(strand.hand_in, order))
-            for _ in range(self.image_tokens):
+            for _ in range(self.steps(sampling)):
                 yield order.listen()
 
-    def paint(self, codes: Tensor) -> Tensor:
+    def paint(self, drawn: Tensor) -> Tensor:
         """As Native.paint.
 
         Raises:
             ModelError: the engine is closed or the session cancelled, before or meanwhile.
         """
-        painting = Painting(codes)
+        painting = Painting(drawn)
         strand = self.shared.paintings
         with self.calling(painting, strand):
             self.shared.ask(strand, partial(strand.hand_in, painting))
             return painting.listen()
+
+    def sampling(self, wish: Wish) -> Sampling:
+        """As Native.sampling."""
+        return self.shared.native.sampling(wish)
+
+    def steps(self, sampling: Sampling) -> int:
+        """As Native.steps."""
+        return self.shared.native.steps(sampling)
 
     def most_pictures(self) -> int:
         """As Native.most_pictures, when nothing is drawn beside."""
@@ -150,6 +159,7 @@ class Shared:
 
     def __init__(self, native: Native) -> None:
         """From here on nobody else may use the engine, until `close`."""
+        self.native = native
         self.writer = native.writer
         self.preprocessing = native.preprocessing
         self.name = native.name
@@ -180,9 +190,17 @@ class Shared:
         """As Session.draw."""
         return self.session().draw(drawings, sampling)
 
-    def paint(self, codes: Tensor) -> Tensor:
+    def paint(self, drawn: Tensor) -> Tensor:
         """As Session.paint."""
-        return self.session().paint(codes)
+        return self.session().paint(drawn)
+
+    def sampling(self, wish: Wish) -> Sampling:
+        """As Native.sampling."""
+        return self.native.sampling(wish)
+
+    def steps(self, sampling: Sampling) -> int:
+        """As Native.steps."""
+        return self.native.steps(sampling)
 
     def most_pictures(self) -> int:
         """As Session.most_pictures."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 
 from .batch import Numbered, Past, Prompt, Row, TextBatch
 from .machine import give_back_memory, is_out_of_memory
-from .model import Janus
+from .model import Reader
 from .prompt import PromptWriter
 
 Outcome = tuple[int, int | Exception | None]
@@ -28,7 +28,7 @@ class Writing:
 
     def __init__(
         self,
-        model: Janus,
+        model: Reader,
         writer: PromptWriter,
         most: Callable[[int], int],
         past: Past | None = None,
