@@ -63,6 +63,7 @@ Environment:
   JANUS_MODEL       the model, where --model does not say (a folder or a name)
   JANUS_DEVICE      the device, where --device does not say
   JANUS_KEEP_ALIVE  how long a model stays warm after a call, such as 10m; else it is not kept
+  JANUS_VAE         the folder of the VAE that paints JanusFlow's pictures
   JANUS_API_KEY     what clients of janus serve --http have to show
   RAY_ADDRESS       the cluster of --ray; else this machine is one
   JANUS_WEIGHTS     the folder where quantized models lie

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from . import former, terminal
+from .answer_flags import OutputOptions
 from .answers import AnswerFiles, AnswerRecords, AnswerText, Sink, by_file, by_page
 from .errors import OutputError, UsageError
 from .files import Log, refuse_inputs
 from .inputs import Source
-from .options import OutputOptions
 from .schema import UnderstandRequest
 
 

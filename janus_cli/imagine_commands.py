@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import flags, terminal
+from . import drawing_flags, flags, terminal
 from .dispatch import find_model, open_model
 from .errors import ExitCode, UsageError
 from .options import ModelOptions, RayOptions, spread
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class WishOptions:
     """How every prompt is drawn that does not say it otherwise."""
 
-    count: flags.Count = 1
-    seed: flags.Seed = None
-    guidance: flags.Guidance = None
-    steps: flags.Steps = None
-    temperature: flags.Temperature = 1.0
-    top_k: flags.TopK = 0
-    top_p: flags.TopP = 1.0
-    negative: flags.Negative = None
+    count: drawing_flags.Count = 1
+    seed: drawing_flags.Seed = None
+    guidance: drawing_flags.Guidance = None
+    steps: drawing_flags.Steps = None
+    temperature: drawing_flags.Temperature = 1.0
+    top_k: drawing_flags.TopK = 0
+    top_p: drawing_flags.TopP = 1.0
+    negative: drawing_flags.Negative = None
 
     def wish(self) -> Wish:
         """A wish for anything."""
@@ -46,14 +46,14 @@ class WishOptions:
 
 @spread
 def imagine(
-    words: flags.Prompts = None,
-    prompts_from: flags.PromptsFrom = None,
+    words: drawing_flags.Prompts = None,
+    prompts_from: drawing_flags.PromptsFrom = None,
     *,
     options: WishOptions,
-    output: flags.Output = None,
+    output: drawing_flags.Output = None,
     force: flags.Force = False,
-    resume: flags.ResumePictures = False,
-    grid: flags.Grid = False,
+    resume: drawing_flags.ResumePictures = False,
+    grid: drawing_flags.Grid = False,
     json: flags.Json = False,
     cluster: RayOptions,
     model: ModelOptions,
@@ -112,7 +112,7 @@ def _rest(request: ImagineRequest, targets: Targets, as_json: bool) -> ImagineRe
     return request
 
 
-def info(file: flags.PictureFile, json: flags.Json = False) -> int:
+def info(file: drawing_flags.PictureFile, json: flags.Json = False) -> int:
     """Show what a picture was drawn from.
 
     FILE is a PNG that janus drew; it carries its prompt and all settings.

@@ -6,13 +6,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import flags, terminal, weights
+from . import flags, model_flags, terminal, weights
 from .errors import ExitCode, UsageError
 from .progress import ProgressLine
 from .schema import WRITTEN, ModelChoice, require_one_of
 
 
-def pull(model: flags.ModelToPull, revision: flags.Revision = None) -> int:
+def pull(model: model_flags.ModelToPull, revision: model_flags.Revision = None) -> int:
     """Fetch a model from the Hugging Face hub, and print its folder.
 
     NAME is janus-1.3b, janusflow-1.3b, janus-pro-1b or janus-pro-7b; REPO is any other repository
@@ -46,7 +46,7 @@ def models(device: flags.Device = "auto", json: flags.Json = False) -> int:
     return ExitCode.OK
 
 
-def rm(model: flags.InstalledModel, yes: flags.Yes = False) -> int:
+def rm(model: model_flags.InstalledModel, yes: model_flags.Yes = False) -> int:
     """Remove an installed model from the disk.
 
     One that was pulled is taken out of the hub's cache, which other tools share; what another
@@ -63,9 +63,9 @@ def rm(model: flags.InstalledModel, yes: flags.Yes = False) -> int:
 
 
 def quantize(
-    model: flags.ModelToQuantize,
-    precision: flags.NewPrecision,
-    output: flags.NewFolder = None,
+    model: model_flags.ModelToQuantize,
+    precision: model_flags.NewPrecision,
+    output: model_flags.NewFolder = None,
     device: flags.Device = "auto",
 ) -> int:
     """Write a model at a lower precision, and print its folder.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -14,7 +13,7 @@ from .errors import UsageError
 from .schema import ModelChoice
 
 if TYPE_CHECKING:
-    from .http.server import Door
+    pass
 
 
 @dataclass(frozen=True)
@@ -47,60 +46,6 @@ class RayOptions:
             from .pool import require_ray
 
             require_ray()
-
-
-@dataclass(frozen=True)
-class PictureOptions:
-    """Which pictures are meant, beside those that are named."""
-
-    recursive: flags.Recursive = False
-    files_from: flags.FilesFrom = None
-    null: flags.Null = False
-
-
-@dataclass(frozen=True)
-class AnswerOptions:
-    """How answers are found."""
-
-    max_tokens: flags.MaxTokens = 512
-    temperature: flags.AnswerTemperature = 0.0
-    seed: flags.AnswerSeed = None
-
-    def fixed_seed(self) -> int:
-        """The seed as given; a greedy answer needs none."""
-        if self.seed is not None:
-            return self.seed
-        return flags.random_seed() if self.temperature > 0 else 0
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """Where answers go, and as what."""
-
-    json: flags.Json = False
-    output: flags.AnswerFile = None
-    out: flags.AnswerFolder = None
-    resume: flags.ResumeAnswers = False
-    force: flags.Force = False
-
-
-@dataclass(frozen=True)
-class HttpOptions:
-    """Whether and how HTTP is spoken."""
-
-    http: flags.Http = None
-    allow_remote_images: flags.RemoteImages = False
-
-    def open(self) -> Door | None:
-        """Where clients come in, if they are to; nobody is let in yet."""
-        if self.http is None:
-            if self.allow_remote_images:
-                raise UsageError("--allow-remote-images: is for --http; add that, or leave it out")
-            return None
-        from .http.server import Door
-
-        key = os.environ.get("JANUS_API_KEY", "").strip(" \t") or None
-        return Door.at(self.http, key=key, remote=self.allow_remote_images)
 
 
 def spread(command: Callable[..., int]) -> Callable[..., int]:

@@ -7,18 +7,19 @@ import os
 import sys
 import time
 
-from . import __version__, flags, runtime, terminal
+from . import __version__, flags, model_flags, runtime, terminal
 from .client import Warm, every
 from .errors import ExitCode, UsageError
-from .options import HttpOptions, ModelOptions, spread
+from .model_flags import HttpOptions
+from .options import ModelOptions, spread
 from .progress import ProgressLine
 
 
 @spread
 def serve(
-    keep_alive: flags.KeepAlive = None,
-    background: flags.Background = False,
-    chosen: flags.Chosen = False,
+    keep_alive: model_flags.KeepAlive = None,
+    background: model_flags.Background = False,
+    chosen: model_flags.Chosen = False,
     *,
     model: ModelOptions,
     http: HttpOptions,
@@ -81,7 +82,7 @@ def ps(json: flags.Json = False) -> int:
     return ExitCode.OK
 
 
-def stop(models: flags.WarmModels = None) -> int:
+def stop(models: model_flags.WarmModels = None) -> int:
     """End warm models: those that are named, or all.
 
     What they have under way is broken off.

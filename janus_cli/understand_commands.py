@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from . import flags, inputs
+from . import answer_flags, inputs
+from .answer_flags import AnswerOptions, OutputOptions, PictureOptions
 from .dispatch import find_model, open_model
 from .errors import ExitCode, UsageError
 from .inputs import Source
-from .options import (
-    AnswerOptions,
-    ModelOptions,
-    OutputOptions,
-    PictureOptions,
-    RayOptions,
-    spread,
-)
+from .options import ModelOptions, RayOptions, spread
 from .progress import ProgressLine
 from .schema import DETAILS, ModelChoice, UnderstandRequest
 
 
 @spread
 def describe(
-    images: flags.Images = None,
-    detail: flags.Detail = "normal",
+    images: answer_flags.Images = None,
+    detail: answer_flags.Detail = "normal",
     *,
     pictures: PictureOptions,
     answers: AnswerOptions,
@@ -48,11 +42,11 @@ def describe(
 
 @spread
 def ask(
-    images: flags.Images = None,
-    last: flags.Question = None,
-    questions: flags.Questions = None,
-    together: flags.Together = False,
-    chat: flags.Chat = False,
+    images: answer_flags.Images = None,
+    last: answer_flags.Question = None,
+    questions: answer_flags.Questions = None,
+    together: answer_flags.Together = False,
+    chat: answer_flags.Chat = False,
     *,
     pictures: PictureOptions,
     answers: AnswerOptions,
@@ -85,7 +79,7 @@ def ask(
 
 @spread
 def ocr(
-    images: flags.Images = None,
+    images: answer_flags.Images = None,
     *,
     pictures: PictureOptions,
     answers: AnswerOptions,

@@ -16,7 +16,7 @@ from .schema import DrawnPicture, ImageRequest, ImagesResponse, ImagesUsage, Pro
 if TYPE_CHECKING:
     from ..engine.shared import Session
 
-SETTINGS = ("guidance", "temperature", "top_k", "top_p", "negative")
+SETTINGS = ("guidance", "temperature", "top_k", "top_p", "negative", "steps")
 
 
 def drawing(body: ImageRequest, side: int) -> ImagineRequest:

@@ -133,6 +133,7 @@ class ImageRequest(Asked):
     top_k: Whole | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     negative: Text | None = None
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     response_format: Annotated[str | None, only(None, "b64_json")] = None
     output_format: Annotated[str | None, only(None, "png")] = None
     background: Annotated[str | None, only(None, "auto", "opaque")] = None
