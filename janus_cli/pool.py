@@ -41,7 +41,7 @@ QUIET = {
 def require_ray() -> None:
     """Raise a UsageError unless Ray is installed."""
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("--ray: needs Ray; pip install 'janus-cli[ray]'")
+        raise UsageError("--ray: needs Ray; pip install ray")
 
 
 def run(

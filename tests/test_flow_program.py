@@ -279,7 +279,7 @@ def test_without_diffusers_one_line_says_how_to_get_it(path, monkeypatch):
     from janus_cli.engine import vae
 
     monkeypatch.setattr(vae.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'janus-cli\[flow\]'"):
+    with pytest.raises(ModelError, match="pip install diffusers"):
         open_engine(path, ModelChoice(**CHOICE), vision=False)
 
 

@@ -412,7 +412,7 @@ def test_others_are_let_in_with_a_key():
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UsageError, match=r"^--http: .*pip install 'janus-cli\[serve\]'"):
+    with pytest.raises(UsageError, match=r"^--http: .*pip install fastapi uvicorn"):
         Door.at("127.0.0.1:0")
 
 

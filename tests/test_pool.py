@@ -23,7 +23,7 @@ from janus_cli.worker import Share, Worker, share_out
 
 from .conftest import PATIENCE, REAL, ROOT
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'janus-cli[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 DESCRIBE = ("describe", "--json", "--max-tokens", "4", "--device", "cpu", "--precision", "fp32")
 TWO = ("--ray", "--ray-workers", "2")
@@ -241,7 +241,7 @@ def test_options_that_do_not_go_together(janus):
 def test_without_ray_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert not RayOptions().ray
-    with pytest.raises(UsageError, match=r"^--ray: needs Ray; pip install 'janus-cli\[ray\]'$"):
+    with pytest.raises(UsageError, match=r"^--ray: needs Ray; pip install ray$"):
         RayOptions(ray=True)
 
 

@@ -45,8 +45,7 @@ class VAE:
         """
         if importlib.util.find_spec("diffusers") is None:
             raise ModelError(
-                "JanusFlow paints with diffusers, which is not installed; run "
-                "pip install 'janus-cli[flow]'"
+                "JanusFlow paints with diffusers, which is not installed; run pip install diffusers"
             )
         return self.find()
 

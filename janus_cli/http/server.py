@@ -46,8 +46,7 @@ class Door:
             UsageError: it is no address, it is taken, or others could come in without a key.
         """
         if not all(importlib.util.find_spec(name) for name in EXTRA):
-            advice = "run pip install 'janus-cli[serve]'"
-            raise UsageError(f"--http: needs FastAPI and uvicorn; {advice}")
+            raise UsageError("--http: needs FastAPI and uvicorn; run pip install fastapi uvicorn")
         family, place = resolved(address)
         from .guard import is_loopback
 
