@@ -434,10 +434,13 @@ def test_one_of_two_who_want_pictures_goes_away(engine, shared, gate, asking, th
     gate.shut()
     first = threads.submit(codes, shared, drawings(engine, "two", 1))
     gate.wait()
+    seen = threading.Event()
 
     def leave():
-        for _ in shared.draw(drawings(engine, "two", 2, 3), Sampling()):
-            break
+        columns = shared.draw(drawings(engine, "two", 2, 3), Sampling())
+        next(columns)
+        assert seen.wait(PATIENCE)
+        columns.close()
 
     leaving = threads.submit(leave)
     stays = threads.submit(codes, shared, drawings(engine, "three", 1))
@@ -445,6 +448,7 @@ def test_one_of_two_who_want_pictures_goes_away(engine, shared, gate, asking, th
     for _ in range(engine.image_tokens - 1):  # of the first picture
         gate.step()
     assert shared.load().drawings == 3
+    seen.set()
     heard(leaving)
     all_asked(asking, 2)  # the first caller has left, too
     gate.step()
