@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import terminal, weights
+from .errors import ModelError
 from .schema import Event, ImagineRequest, ModelChoice, UnderstandRequest
 
 if TYPE_CHECKING:
@@ -60,12 +61,15 @@ def _tell(name: str) -> None:
 
 
 def _find_warm(choice: ModelChoice, path: Path | None) -> Warm | None:
-    """A warm model, where there can be one."""
+    """A warm model, where there can be one; a place that cannot be trusted, or made, holds none."""
     if not _can_be_warm(choice):
         return None
     from . import client
 
-    return client.find(choice, path)
+    try:
+        return client.find(choice, path)
+    except ModelError:
+        return None  # `janus ps` says why
 
 
 def open_model(model: Model, request: Request, cluster: RayOptions | None = None) -> Answering:

@@ -374,12 +374,19 @@ def test_the_socket_is_the_users_alone(serve, sockets):
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_others_may_enter_is_refused(sockets, tiny):
+def test_a_folder_that_others_may_enter_is_refused(
+    serve, sockets, environment, tiny_checkpoint, janus
+):
+    """Nobody is asked who answers in it: the request is answered as without a server."""
+    serve()
     sockets.chmod(0o755)
     with pytest.raises(ModelError, match=r"is not a folder of yours alone"):
         runtime.folder()
-    ended = tiny(*ASKED)
+    ended = janus("ps")
     assert (ended.code, ended.out) == (ExitCode.MODEL, "") and ended.err.count("\n") == 1
+    args = (*ASKED, "-m", tiny_checkpoint, "--device", "cpu")
+    code, modules = loaded_by(*args, environment=environment)
+    assert code == 0 and "torch" in modules
     sockets.chmod(0o700)
 
 
