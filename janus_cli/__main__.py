@@ -9,39 +9,50 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from . import terminal
 from .errors import ExitCode, JanusError
+from .handover import hand_over
 
 if TYPE_CHECKING:
     from typer import TyperException
 
 
 def main() -> int:
+    """Have the call made by a process that stands by, else make it here."""
+    if not _debugs() and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    code = hand_over(sys.argv[1:])
+    return run(sys.argv[1:]) if code is None else code
+
+
+def run(arguments: list[str]) -> int:
     """Run the program; whatever goes wrong is one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    debug = os.environ.get("JANUS_DEBUG", "") not in ("", "0")
-    if not debug and not sys.warnoptions:
-        warnings.simplefilter("ignore")
     try:
         from .cli import build
 
-        parsed = build(sys.argv[1:])(prog_name="janus", standalone_mode=False)
+        parsed = build(arguments)(arguments, prog_name="janus", standalone_mode=False)
         if parsed == ExitCode.INTERRUPTED:  # typer has caught a Ctrl-C
             raise KeyboardInterrupt
         code = parsed() if callable(parsed) else ExitCode.OK
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as error:
-        if debug and not isinstance(error, SystemExit):
+        if _debugs() and not isinstance(error, SystemExit):
             _show_traceback()
         code, message = _explain(error)
         try:
             if message:
-                terminal.say(message)
+                from .terminal import say
+
+                say(message)
         except BrokenPipeError:
             code = ExitCode.CLOSED_PIPE
         _settle_stdout()
     return int(code)
+
+
+def _debugs() -> bool:
+    return os.environ.get("JANUS_DEBUG", "") not in ("", "0")
 
 
 class Terminated(BaseException):

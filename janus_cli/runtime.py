@@ -14,6 +14,8 @@ from pathlib import Path
 from .errors import ModelError, UsageError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+WARM, STANDBY = ".sock", ".call"
+"""How the names of sockets end: of those that answer requests, and those that make calls."""
 LONGEST = 100  # bytes of a socket's path; systems allow 104 or 108
 
 
@@ -58,9 +60,9 @@ def seconds_of(time: str) -> float:
     return seconds
 
 
-def socket_path(place: Path, number: int) -> str:
+def socket_path(place: Path, number: int, ending: str = WARM) -> str:
     """The name of the socket of a process."""
-    path = str(place / f"{number}.sock")
+    path = str(place / f"{number}{ending}")
     if len(os.fsencode(path)) > LONGEST:
         raise ModelError(f"{path}: is too long for a socket; set XDG_RUNTIME_DIR to a short path")
     return path
@@ -69,6 +71,7 @@ def socket_path(place: Path, number: int) -> str:
 @contextlib.contextmanager
 def listen(path: str) -> Iterator[socket.socket]:
     """A socket that only this user can open; in the end it is gone."""
+    owner = os.getpid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         before = os.umask(0o177)
         try:
@@ -79,13 +82,15 @@ def listen(path: str) -> Iterator[socket.socket]:
             listener.listen(128)
             yield listener
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            if os.getpid() == owner:  # and not a copy of it
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
 
-def connect() -> Iterator[socket.socket]:
-    """A connection to every warm model of this user; a socket that nobody serves is removed."""
-    for path in sorted(folder().glob("*.sock")):
+def connect(ending: str = WARM) -> Iterator[socket.socket]:
+    """A connection to every process of this user behind a socket so named; a socket that nobody
+    serves is removed."""
+    for path in sorted(folder().glob(f"*{ending}")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             try:
                 connection.connect(str(path))

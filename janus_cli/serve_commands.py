@@ -46,6 +46,7 @@ def serve(
         engine = open_engine(path, choice)
         assert isinstance(engine, Native)
     from .server import Server
+    from .standby import standing_by
 
     warm = Warm(
         socket=socket_path,
@@ -64,6 +65,7 @@ def serve(
     shared = Shared(engine)
     with (
         runtime.listen(socket_path) as listener,
+        standing_by(runtime.socket_path(runtime.folder(), os.getpid(), runtime.STANDBY)),
         door.serving(shared) if door else contextlib.nullcontext(),
     ):
         at = f"{warm.precision} on {warm.device}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """An environment with a home of its own, and nothing of janus in it."""
-    home = tmp_path / "home"
+    with an_environment(tmp_path / "home") as made:
+        yield made
+
+
+@contextmanager
+def an_environment(home: Path) -> Iterator[dict[str, str]]:
+    """An environment of this home, which is made."""
     home.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     kept |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}

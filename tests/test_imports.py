@@ -29,8 +29,9 @@ print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})
 
 def loaded_by(*args: str, environment: dict[str, str]) -> tuple[int, set[str]]:
     """The exit code, and the packages that are loaded when the program is done."""
+    itself = environment | {"JANUS_DEBUG": "0"}  # and nobody who stands by
     ended = subprocess.run(
-        [sys.executable, "-c", PROBE, *args], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", PROBE, *args], env=itself, capture_output=True, text=True
     )
     code, modules = json.loads(ended.stderr.splitlines()[-1])
     return code, set(modules)
