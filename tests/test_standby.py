@@ -59,10 +59,12 @@ def warm_model(environment, checkpoint):
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    assert settled(lambda: any(place.glob("*.call")))
-    yield server
-    server.kill()
-    server.wait()
+    try:
+        assert settled(lambda: any(place.glob("*.call")))
+        yield server
+    finally:
+        server.kill()
+        server.wait()
     assert settled(lambda: not any(place.glob("*.call")))
 
 
