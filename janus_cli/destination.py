@@ -36,6 +36,7 @@ def open_sink(
             log, left = _log(request, options, options.output)
             stack.callback(log.close)
             yield left, _lines(left or request, sources, options, log)
+            log.finish()
         else:
             yield request, _lines(request, sources, options, None)
 
@@ -83,7 +84,7 @@ def _log(
     log = Log.open(path)
     if not options.resume:
         if exists:
-            log.replace(b"")
+            log.start_over()
         return log, request
     inputs = ["\n".join(request.images)] if request.together else list(request.images)
     done = former.take_up(log, request.questions, inputs)

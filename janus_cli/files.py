@@ -92,6 +92,7 @@ class Log:
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._outdated = False
 
     @classmethod
     def open(cls, path: str) -> Log:
@@ -113,7 +114,20 @@ class Log:
 
     def write(self, text: str) -> None:
         """Add a record; where that fails, nothing of it is left."""
-        self._add(text.encode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+        if self._outdated:
+            self.replace(data)
+        else:
+            self._add(data)
+
+    def start_over(self) -> None:
+        """Drop what it holds when there is something to put into its place, and not before."""
+        self._outdated = True
+
+    def finish(self) -> None:
+        """Nothing more is to come, and what it holds is of this run."""
+        if self._outdated:
+            self.replace(b"")
 
     def _add(self, data: bytes) -> None:
         with errors_named(self.path):
@@ -136,6 +150,7 @@ class Log:
             os.replace(aside, self.path)
         os.close(self._descriptor)
         self._descriptor = descriptor
+        self._outdated = False
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -88,6 +88,19 @@ def test_an_existing_file_is_gone_on_with_or_kept(pictures, fake_janus, folder):
     assert len(records("a.jsonl")) == 8
 
 
+def test_a_file_is_kept_until_there_is_something_in_its_place(pictures, fake_janus, folder):
+    (folder / "a.txt").write_text("mine\n")
+    args = ("ask", "photos/a.png", QUESTION, "-o", "a.txt", "--force")
+    assert fake_janus(*args, env={"FAKE_ERROR": "ModelError"}).code == ExitCode.MODEL
+    assert (folder / "a.txt").read_text() == "mine\n"
+    assert fake_janus(*args).code == ExitCode.OK
+    written = (folder / "a.txt").read_text()
+    assert written and "mine" not in written
+    # Where no answer came, none is in it.
+    assert fake_janus(*args[:1], "photos/bad.png", *args[2:]).code == ExitCode.INPUT
+    assert (folder / "a.txt").read_text() == ""
+
+
 def test_an_input_is_never_written_over(pictures, fake_janus, folder):
     before = (folder / "photos" / "a.png").read_bytes()
     ended = fake_janus("ask", pictures, QUESTION, "-o", "photos/a.png", "--force")
