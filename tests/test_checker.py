@@ -10,16 +10,10 @@ from PIL import Image, ImageFilter
 
 from janus_cli.train.captions import describe
 from janus_cli.train.checker import UNCLEAR, look, matches
-from janus_cli.train.evaluate import (
-    CATEGORIES,
-    EXAMS,
-    pose,
-    read_groups,
-    sample_order,
-)
+from janus_cli.train.exams import EXAMS, pose, read_groups
 from janus_cli.train.render import render
 from janus_cli.train.scene import BACKGROUNDS, PICTOGRAMS, Scene, Thing, groups, sample_scene
-from janus_cli.train.scores import edit_distance, mean, share, wilson
+from janus_cli.train.scores import edit_distance, gain, mean, share, spent, table, wilson
 
 STILL_LIFE = Scene(
     "gray",
@@ -121,24 +115,38 @@ def test_exams_ask_one_question_of_their_sort_for_a_scene():
             assert all(answer == scene.texts[0].string for scene, (_, answer) in posed)
 
 
-def test_orders_ask_for_what_their_category_is_about():
-    orders = [sample_order(number) for number in range(100)]
-    for order in orders:
-        found = groups(order.scene)
-        assert len(found) == (2 if order.category in ("two objects", "color attribution") else 1)
-        assert (found[0][0] > 1) == (order.category == "counting")
-        assert len({kind for _, _, kind in found}) == len(found)
-        assert order.prompt.endswith(f" on a {order.scene.background} background")
-    assert {order.category for order in orders} == set(CATEGORIES)
-
-
 def test_intervals():
     assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(0.5, 500) == pytest.approx((0.4563, 0.5437), abs=1e-4)
     row = share("color", [True] * 8 + [False] * 2, bar=85)
-    assert row.markdown() == "| color | 80.0 % | 49.0–94.3 % | 10 | 85 % |"
-    assert mean("loss", [1.0, 3.0]).markdown() == "| loss | 2.000 nats | 0.614–3.386 nats | 2 |  |"
+    assert (row.figure, row.goal, row.reached) == ("80.0 % (49.0 to 94.3)", "at least 85 %", False)
+    assert mean("loss", [1.0, 3.0]).figure == "2.000 nats (0.614 to 3.386)"
+    took = spent("time", [2.0, 0.5, 1.0], bar=1)
+    assert (took.figure, took.goal, took.reached) == (
+        "1.000 s (0.500 to 2.000)",
+        "at most 1 s",
+        True,
+    )
+
+
+def test_a_gain_is_as_unsure_as_both_shares():
+    one, other = (
+        share("one", [True] * 56 + [False] * 14),
+        share("other", [True] * 48 + [False] * 32),
+    )
+    more = gain("more", one, other, bar=10)
+    assert more.value == pytest.approx(0.2)
+    assert (more.low, more.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)  # Newcombe's example
+    assert more.reached
+
+
+def test_a_table_has_a_column_for_every_report():
+    half, all_of = share("color", [True, False], bar=98), share("color", [True] * 3, bar=98)
+    lines = table({"fp32": [half], "int8": [all_of, share("size", [True])]}).splitlines()
+    assert lines[0] == "| measure | bar | cases | fp32 | int8 |"
+    assert lines[2] == f"| color | at least 98 % | 2, 3 | {half.figure} | {all_of.figure} |"
+    assert lines[3].startswith("| size |  | 1 |  | 100.0 %")
 
 
 def test_edit_distance():

@@ -62,7 +62,7 @@ def read_back(words):
         words = words[: ground.start()]
     background = ground[1] if ground else "nebula" if "nebula" in words else None
     found = []
-    for part in re.split(r", | and ", words):
+    for part in re.split(r", | and | (?:to the )?(?:left|right) of | above | below ", words):
         number, color, kind = GROUP.fullmatch(part).groups()
         if number in (None, "a", "an"):
             number = "1"

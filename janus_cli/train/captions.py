@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import product
 
-from .scene import SIDE, Scene, Text, Thing, groups
+from .scene import SIDE, Group, Scene, Text, Thing, groups
 
 NUMBERS = (  # noqa: SIM905
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen"
 ).split()
+SIDES = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}  # x, y: down is more
+SIDE_WORDS = {
+    "left": ("left of", "to the left of"),
+    "right": ("right of", "to the right of"),
+    "above": ("above",),
+    "below": ("below",),
+}
+ASIDE = 0.8  # of the way forward, at most, where one thing lies on a side of another
+FORWARD = 40  # pixels, at least
+TOLD_SIDES = 0.6  # share of captions that tell a side where there is one to tell
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
@@ -26,7 +38,11 @@ def caption(scene: Scene, rng: random.Random) -> str:
     opening = ""
     if not bare and rng.random() < 0.12:
         opening = rng.choice(("a picture of ", "an image of "))
-    words = opening + _join(parts, rng.choice((" and ", " and ", ", "))) + setting
+    last = rng.choice((" and ", " and ", ", "))
+    side = _side_of_groups(scene, found)
+    if side and rng.random() < TOLD_SIDES:
+        last = f" {rng.choice(SIDE_WORDS[side])} "
+    words = opening + _join(parts, last) + setting
     return words.replace("gray", "grey") if rng.random() < 0.15 else words
 
 
@@ -52,6 +68,33 @@ def describe(scene: Scene, detail: str, rng: random.Random | None = None) -> str
     if len(ordered) == 1:
         return f"{sentences[0]} It is {placed(cell_of(ordered[0]))}."
     return " ".join(sentences + [_whereabouts(item) for item in ordered])
+
+
+def describe_pair(scene: Scene, side: str) -> str:
+    """Two things of which the first lies on a side of the second, in one phrase."""
+    one, other = (with_article(noun_of(thing.color, thing.kind)) for thing in scene.things)
+    return f"{one} {SIDE_WORDS[side][0]} {other} on a {scene.background} background"
+
+
+def side_of(ones: Sequence[Thing], others: Sequence[Thing]) -> str | None:
+    """On which side of all the others all of the ones lie, or None where one could argue."""
+    for side, (across, down) in SIDES.items():
+        ways = []
+        for one, other in product(ones, others):
+            x, y = one.x - other.x, one.y - other.y
+            ways.append((across * x + down * y, abs(down * x + across * y)))
+        if all(forward >= FORWARD and aside <= ASIDE * forward for forward, aside in ways):
+            return side
+    return None
+
+
+def _side_of_groups(scene: Scene, found: Sequence[Group]) -> str | None:
+    """The same of the first of two groups, beside which there is nothing."""
+    if len(found) != 2 or scene.texts:
+        return None
+    first = found[0][1:]
+    ones = [thing for thing in scene.things if (thing.color, thing.kind) == first]
+    return side_of(ones, [thing for thing in scene.things if thing not in ones])
 
 
 def noun_of(color: str | None, kind: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import pairwise
 
@@ -22,6 +23,7 @@ from janus_cli.train.scene import (
     Text,
     Thing,
 )
+from janus_cli.train.style import TRAINING, Style, fonts, unseen_fonts
 
 RGB = tuple[int, int, int]
 Part = tuple["RGB | None", np.ndarray]  # fill (None: the thing's color), outline (N, 2)
@@ -40,37 +42,39 @@ PALETTE: dict[str, RGB] = {
     "gray": (134, 134, 136),
     "brown": (110, 70, 42),
 }
-FONT_FILES = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSerif.ttf",
-    "DejaVuSansMono.ttf",
-    "LiberationSans-Regular.ttf",
-    "LiberationSerif-Bold.ttf",
-    "LiberationMono-Bold.ttf",
-    "Arial.ttf",
-    "Verdana.ttf",
-    "Georgia.ttf",
-    "Courier New.ttf",
-)
 OVERSAMPLE = 3
 SAMPLES = 6  # label samples along a patch's side
 LEAST_COVER = 0.1
 
 
-def render(scene: Scene) -> np.ndarray:
-    """The picture of a scene, (384, 384, 3) uint8; the same scene gives the same pixels."""
+def render(scene: Scene, style: Style = TRAINING) -> np.ndarray:
+    """The picture of a scene, (384, 384, 3) uint8; scene and style alone decide its pixels."""
     rng = random.Random(f"paint {scene.seed}")
-    picture = _paint_background(scene.background, rng)
-    for thing in scene.things:
-        _paint_thing(picture, thing, rng)
+    picture = _paint_background(scene.background, rng, style)
+    things = _varied(scene, style) if style.varies_things else scene.things
+    for thing in things:
+        _paint_thing(picture, thing, rng, style)
+    faces = unseen_fonts() if style.unseen_fonts else fonts()
     draw = ImageDraw.Draw(picture)
     for text in scene.texts:
-        font, left = _set_type(text)
+        font, left = _set_type(text, faces)
         spot = (left, text.y + _capital_height(font) / 2)
-        fill = _jittered(PALETTE[text.color], rng)
+        fill = _jittered(PALETTE[text.color], rng, style.color)
         draw.text(spot, text.string, fill, font, anchor="ls")
     return np.array(picture)
+
+
+def _varied(scene: Scene, style: Style) -> tuple[Thing, ...]:
+    """The things as a style shows them: tilted a little more, a little smaller."""
+    rng = random.Random(f"style {scene.seed}")  # of its own: training's pixels stay as they are
+    return tuple(
+        replace(
+            thing,
+            size=round(thing.size * rng.uniform(style.smallest, 1)),
+            angle=thing.angle + rng.uniform(-style.tilt, style.tilt),
+        )
+        for thing in scene.things
+    )
 
 
 def patch_labels(scene: Scene, patch: int) -> dict[str, np.ndarray]:
@@ -138,22 +142,8 @@ def _character_labels(texts: tuple[Text, ...], patch: int) -> np.ndarray:
 # Text
 
 
-@lru_cache(maxsize=1)
-def fonts() -> tuple[str | None, ...]:
-    """The fonts this machine has: None for the one that comes with Pillow, then file names."""
-    found: list[str | None] = [None]
-    for name in FONT_FILES:
-        try:
-            ImageFont.truetype(name, 20)
-        except OSError:
-            continue
-        found.append(name)
-    return tuple(found)
-
-
 @lru_cache(maxsize=1024)
-def _load_font(slot: int, size: int) -> ImageFont.FreeTypeFont:
-    name = fonts()[slot % len(fonts())]
+def _load_font(name: str | None, size: int) -> ImageFont.FreeTypeFont:
     if name is None:
         bundled = ImageFont.load_default(size)
         assert isinstance(bundled, ImageFont.FreeTypeFont), "Pillow is built without FreeType"
@@ -166,20 +156,21 @@ def _capital_height(font: ImageFont.FreeTypeFont) -> int:
     return -round(font.getbbox("H", anchor="ls")[1])
 
 
-def _set_type(text: Text) -> tuple[ImageFont.FreeTypeFont, float]:
+def _set_type(text: Text, faces: Sequence[str | None]) -> tuple[ImageFont.FreeTypeFont, float]:
     """The font that gives the text its height, smaller if its box is too narrow; and its left."""
-    size = round(text.height * 100 / _capital_height(_load_font(text.font, 100)))
-    font = _load_font(text.font, size)
+    face = faces[text.font % len(faces)]
+    size = round(text.height * 100 / _capital_height(_load_font(face, 100)))
+    font = _load_font(face, size)
     room = text.box[2] - text.box[0]
     while font.getlength(text.string) > room:
         size -= 1
-        font = _load_font(text.font, size)
+        font = _load_font(face, size)
     return font, text.x - font.getlength(text.string) / 2
 
 
 def character_centers(text: Text) -> list[tuple[str, float]]:
     """Each character with the x its center has in the picture."""
-    font, left = _set_type(text)
+    font, left = _set_type(text, fonts())
     ends = [font.getlength(text.string[:stop]) for stop in range(len(text.string) + 1)]
     middles = [left + (start + stop) / 2 for start, stop in pairwise(ends)]
     return list(zip(text.string, middles, strict=True))
@@ -188,7 +179,7 @@ def character_centers(text: Text) -> list[tuple[str, float]]:
 # Background
 
 
-def _jittered(color: RGB, rng: random.Random, amount: int = 10) -> RGB:
+def _jittered(color: RGB, rng: random.Random, amount: int) -> RGB:
     red, green, blue = (min(255, max(0, c + rng.randint(-amount, amount))) for c in color)
     return red, green, blue
 
@@ -198,10 +189,10 @@ def _shifted(color: RGB, shift: int) -> RGB:
     return red, green, blue
 
 
-def _paint_background(name: str, rng: random.Random) -> Image.Image:
+def _paint_background(name: str, rng: random.Random, style: Style) -> Image.Image:
     if name != "nebula":
-        return Image.new("RGB", (SIDE, SIDE), _jittered(PALETTE[name], rng, 5))
-    picture = _paint_clouds(rng)
+        return Image.new("RGB", (SIDE, SIDE), _jittered(PALETTE[name], rng, style.ground))
+    picture = _paint_clouds(rng, style.clouds)
     draw = ImageDraw.Draw(picture)
     for _ in range(rng.randint(40, 70)):
         x, y, light = rng.randrange(SIDE), rng.randrange(SIDE), rng.randint(110, 245)
@@ -210,7 +201,7 @@ def _paint_background(name: str, rng: random.Random) -> Image.Image:
     return picture
 
 
-def _paint_clouds(rng: random.Random) -> Image.Image:
+def _paint_clouds(rng: random.Random, shift: float) -> Image.Image:
     """Dark violet with soft lighter clouds: noise on two coarse grids, stretched smoothly."""
     noise = np.random.default_rng(rng.getrandbits(32))
     coarse = Image.fromarray(noise.random((4, 4), np.float32)).resize(
@@ -219,14 +210,14 @@ def _paint_clouds(rng: random.Random) -> Image.Image:
     cloud = np.clip(np.asarray(coarse) * 0.75 + noise.random((12, 12), np.float32) * 0.25, 0, 1)
     low, high = np.array((20, 8, 44)), np.array((76, 34, 112))
     colors = low + (high - low) * cloud[..., None] ** 1.5
-    colors = np.clip(colors + noise.uniform(-6, 6, 3), 0, 255)
+    colors = np.clip(colors + noise.uniform(-shift, shift, 3), 0, 255)
     return Image.fromarray(colors.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 # Things
 
 
-def _paint_thing(picture: Image.Image, thing: Thing, rng: random.Random) -> None:
+def _paint_thing(picture: Image.Image, thing: Thing, rng: random.Random, style: Style) -> None:
     """Paint on an enlarged copy of the spot, so that shrinking it back smooths the edges."""
     left, top = int(thing.box[0]) - 1, int(thing.box[1]) - 1
     right, bottom = int(thing.box[2]) + 2, int(thing.box[3]) + 2
@@ -235,8 +226,8 @@ def _paint_thing(picture: Image.Image, thing: Thing, rng: random.Random) -> None
         (spot.width * OVERSAMPLE, spot.height * OVERSAMPLE), Image.Resampling.NEAREST
     )
     draw = ImageDraw.Draw(large)
-    own = _jittered(PALETTE[thing.color], rng) if thing.color else (0, 0, 0)
-    shift = rng.randint(-8, 8)
+    own = _jittered(PALETTE[thing.color], rng, style.color) if thing.color else (0, 0, 0)
+    shift = rng.randint(-style.shade, style.shade)
     for fill, points in _outlines(thing):
         color = own if fill is None else _shifted(fill, shift)
         draw.polygon(((points - (left, top)) * OVERSAMPLE - 0.5).ravel().tolist(), fill=color)
