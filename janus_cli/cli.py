@@ -27,6 +27,7 @@ COMMANDS = {
     "pull": ("model_commands", "janus pull janus-pro-1b"),
     "quantize": ("model_commands", "janus quantize janus-pro-7b --precision int4"),
     "rm": ("model_commands", "janus rm janus-pro-1b"),
+    "train": ("train_commands", "janus train photos.jsonl --model janus-pro-1b --lora --steps 500"),
     "serve": ("serve_commands", "janus serve --model janus-pro-1b --keep-alive 1h"),
     "ps": ("serve_commands", "janus ps"),
     "stop": ("serve_commands", "janus stop"),

@@ -1,30 +1,20 @@
-"""The last step: a training checkpoint to a folder that the program loads."""
+"""The last step: a trained model, which is in fp32, to the folder that the program comes with."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ..engine.model import Janus
+import torch
+
 from ..engine.save import save_checkpoint
-from . import recipe
-from .joint_stage import open_writer
+from .pupil import open_pupil
 
 
-def export(checkpoint: Path, folder: Path, *, vq: Path | None = None) -> None:
-    """Write the model of a checkpoint in bf16; `vq` may bring a decoder that went on training.
-
-    The codes that the model was trained on have to stay what they were, so only the way from codes
-    to pixels is taken from `vq`.
-    """
-    model = Janus(recipe.EMBEDDED)
-    model.load_state_dict(recipe.restore(checkpoint)["model"])
-    if vq:
-        newer = recipe.restore(vq)["model"]
-        painting = {k: v for k, v in newer.items() if k.startswith(("decoder.", "post_quant"))}
-        model.vq.load_state_dict(painting, strict=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(model, open_writer(checkpoint.parent), folder)
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write the model of a checkpoint folder in bf16."""
+    pupil = open_pupil(checkpoint, torch.device("cpu"))
+    save_checkpoint(pupil.model, pupil.writer, folder)
 
 
 def draw_examples(folder: Path) -> None:
@@ -65,9 +55,8 @@ def draw_examples(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--checkpoint", type=Path, default=Path("weights/training/joint-final.pt"))
-    parser.add_argument("--vq", type=Path, help="a VQ tokenizer whose decoder went on training")
+    parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--out", type=Path, default=Path("weights/embedded"))
     chosen = parser.parse_args()
-    export(chosen.checkpoint, chosen.out, vq=chosen.vq)
+    export(chosen.checkpoint, chosen.out)
     draw_examples(chosen.out / "examples")

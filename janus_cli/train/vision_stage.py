@@ -97,20 +97,31 @@ class LabelledPicture:
         return torch.from_numpy(render(scene)), labels
 
 
-def train(config: VisionConfig, out: Path, *, minutes: float, batch: int, rate: float) -> None:
+def train(
+    config: VisionConfig,
+    out: Path,
+    *,
+    minutes: float,
+    batch: int,
+    rate: float,
+    device: str = "cpu",
+    workers: int = 1,
+) -> None:
     torch.manual_seed(0)
     tower, heads = VisionTower(config), LabelHeads(config.hidden_size)
     recipe.initialise(tower)
     nn.init.normal_(tower.positions, std=0.02)
-    both = nn.ModuleDict({"tower": tower, "heads": heads})
+    both = nn.ModuleDict({"tower": tower, "heads": heads}).to(device)
     optimizers = recipe.optimizers(both, rate=rate)
-    pictures = stream(LabelledPicture(config.patch_size), batch=batch, first=3 * TRAINING_SEEDS)
+    make = LabelledPicture(config.patch_size)
+    pictures = stream(make, batch=batch, first=3 * TRAINING_SEEDS, workers=workers)
     started = time.monotonic()
     for step, (picture, labels) in enumerate(pictures):
         done = (time.monotonic() - started) / 60 / minutes
         if done >= 1:
             break
-        features = tower(to_pixels(picture))
+        labels = {label: values.to(device) for label, values in labels.items()}
+        features = tower(to_pixels(picture.to(device)))
         losses = heads.losses(features, labels)
         loss = torch.stack(list(losses.values())).sum()
         if step % 50 == 0:
@@ -139,6 +150,8 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
     parser.add_argument("--out", type=Path, default=Path("weights/training/vision.pt"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -148,4 +161,6 @@ if __name__ == "__main__":
         minutes=arguments.minutes,
         batch=arguments.batch,
         rate=arguments.rate,
+        device=arguments.device,
+        workers=arguments.workers,
     )

@@ -72,6 +72,7 @@ def reconstruction_loss(made: Tensor, pixels: Tensor) -> Tensor:
 
 def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     torch.manual_seed(0)
+    device = torch.device(arguments.device)
     model = VQTokenizer(config)
     torch.nn.init.normal_(model.quantize.embedding.weight)
     if arguments.start:
@@ -79,15 +80,21 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     if arguments.decoder_only:
         for part in (model.encoder, model.quant_conv, model.quantize):
             part.requires_grad_(False)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = recipe.optimizers(model, rate=arguments.rate)
-    crops = stream(CropOfWorld(arguments.crop), batch=arguments.batch, first=TRAINING_SEEDS)
-    whole = stream(CropOfWorld(SIDE), batch=1, first=2 * TRAINING_SEEDS)
-    used = torch.zeros(config.codes)
+    workers, of_whole = arguments.workers, max(1, arguments.batch * arguments.crop**2 // SIDE**2)
+    crops = stream(
+        CropOfWorld(arguments.crop),
+        batch=arguments.batch,
+        first=TRAINING_SEEDS,
+        workers=workers,
+    )
+    whole = stream(CropOfWorld(SIDE), batch=of_whole, first=2 * TRAINING_SEEDS, workers=workers)
+    used = torch.zeros(config.codes, device=device)
     started, done, quantized = time.monotonic(), 0.0, arguments.continuous == 0
-    errors: list[float] = []
+    errors: list[Tensor] = []
     for step in itertools.count():
-        pixels = to_pixels(next(crops if done < arguments.crops else whole))
+        pixels = to_pixels(next(crops if done < arguments.crops else whole).to(device))
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         done = (time.monotonic() - started) / 60 / arguments.minutes
         if done >= 1:
@@ -95,8 +102,8 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
         latents = model.quant_conv(model.encoder(pixels))
         if not quantized and done > arguments.continuous:
             quantized = True  # the codebook starts on latents that already carry the picture
-            revive_dead_codes(model, latents, torch.zeros(config.codes))
-        entries, loss_of_codes = F.normalize(latents, dim=1), torch.zeros(())
+            revive_dead_codes(model, latents, torch.zeros_like(used))
+        entries, loss_of_codes = F.normalize(latents, dim=1), torch.zeros((), device=device)
         if quantized:
             entries, loss_of_codes, codes = quantize(model, latents)
             used += torch.bincount(codes.flatten(), minlength=config.codes)
@@ -110,9 +117,9 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        errors.append((made.detach() - pixels).square().mean().item())
+        errors.append((made.detach() - pixels).square().mean())
         if step % 100 == 99:
-            psnr = 10 * math.log10(4 / (sum(errors) / len(errors)))
+            psnr = 10 * math.log10(4 / torch.stack(errors).mean().item())
             reviving = quantized and done < 0.7 and not arguments.decoder_only
             dead = revive_dead_codes(model, latents, used) if reviving else 0
             print(
@@ -146,6 +153,8 @@ if __name__ == "__main__":
     parser.add_argument("--crops", type=float, default=0.5, help="share of the run with crops")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
     parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument(
         "--continuous", type=float, default=0.3, help="share of the run before codes are used"

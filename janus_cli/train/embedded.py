@@ -1,0 +1,115 @@
+"""The whole recipe of the embedded model, from nothing to a folder that the program loads.
+
+What the papers take ready-made comes first: the VQ tokenizer, the vision tower, and a decoder that
+knows words. The three stages of Janus-Pro follow, with the rates of a small model that starts from
+nothing. A stage that is finished is not done again, and one that was interrupted goes on, so the
+same command carries on over as many runs as it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from .codes import FrequentCodes
+from .data import TRAINING_SEEDS, to_pixels
+from .export import draw_examples, export
+from .keeping import INSIDE, STATE
+from .render import render
+from .request import TrainRequest
+from .run import open_run
+from .scene import sample_scene
+from .start import write_start
+from .world import DRAWN_TEXT
+
+SHARES = {"vq": 0.18, "vision": 0.16, "words": 0.04, "1": 0.02, "2": 0.2, "3": 0.4}
+"""Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""
+RATES = {"words": 2e-3, "1": 2e-3, "2": 2e-3, "3": 2e-3}
+FALLS = {"3": 0.4}
+"""Only the last stage lets its rate fall: the others are gone on from."""
+ENCODERS = {"vq": "vq_stage", "vision": "vision_stage"}
+TYPICAL = 160  # pictures on which the frequencies of codes are counted
+SHOWN = 25  # steps between two lines
+
+
+def train_encoder(name: str, options: argparse.Namespace) -> None:
+    """The VQ tokenizer or the vision tower, in a process of its own."""
+    batch = options.batch if name == "vision" else max(4, options.batch // 2)
+    command = [sys.executable, "-m", f"{__package__}.{ENCODERS[name]}"]
+    command += ["--minutes", str(SHARES[name] * options.minutes), "--batch", str(batch)]
+    command += ["--device", options.device, "--workers", str(options.workers)]
+    command += ["--threads", str(options.threads), "--out", str(options.folder / f"{name}.part.pt")]
+    subprocess.run(command, check=True)
+    (options.folder / f"{name}.part.pt").rename(options.folder / f"{name}.pt")
+
+
+def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
+    """One stage of the loop on the picture world; the folder of its model."""
+    folder: Path = options.folder / f"stage-{name}"
+    if (folder / "config.json").is_file():
+        return folder
+    request = TrainRequest(
+        data=(),
+        output=str(folder),
+        model=str(base),
+        stage=name,
+        minutes=SHARES[name] * options.minutes,
+        fall=FALLS.get(name, 0.0),
+        batch=options.batch,
+        length=options.length,
+        rate=RATES[name],
+        optimizer="muon",
+        device=options.device,
+        workers=options.workers,
+        resume=(folder / INSIDE / STATE).is_file(),
+    )
+    run, _ = open_run(request)
+    model = run.pupil.model
+    scenes = (sample_scene(TRAINING_SEEDS + n, text_share=DRAWN_TEXT) for n in range(TYPICAL))
+    pictures = torch.stack([torch.from_numpy(render(scene)) for scene in scenes])
+    run.trainer.encode = FrequentCodes(model.vq, to_pixels(pictures.to(model.device)))
+    for record, _ in run.go():
+        if record.step % SHOWN == 0:
+            losses = " ".join(
+                f"{kind} {value:.4f}"
+                for kind, value in (("words", record.words), ("codes", record.codes))
+                if value is not None
+            )
+            print(f"stage {name} step {record.step} {losses}", flush=True)
+    run.finish()
+    return folder
+
+
+def train(options: argparse.Namespace) -> None:
+    """All that is not finished yet, in its order."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in ENCODERS:
+        if not (options.folder / f"{name}.pt").is_file():
+            train_encoder(name, options)
+    base = options.folder / "start"
+    if not (base / "config.json").is_file():
+        write_start(options.folder / "vision.pt", options.folder / "vq.pt", base)
+    for name in RATES:
+        base = train_stage(name, base, options)
+    export(base, options.out)
+    draw_examples(options.out / "examples")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, required=True, help="for all stages together")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=24, help="pictures, or lessons, of a step")
+    parser.add_argument("--length", type=int, default=1280, help="positions of a packed sequence")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--folder", type=Path, default=Path("weights/training/embedded"))
+    parser.add_argument("--out", type=Path, default=Path("weights/training/embedded/model"))
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.set_float32_matmul_precision("high")
+    train(chosen)
