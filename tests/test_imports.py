@@ -14,7 +14,7 @@ from janus_cli.schema import Picture
 
 COMMANDS = (
     *("describe", "ask", "ocr", "imagine", "info"),
-    *("models", "pull", "quantize", "rm", "serve", "ps", "stop", "doctor"),
+    *("models", "pull", "quantize", "rm", "serve", "ps", "stop", "train", "doctor"),
 )
 NETWORKS = {"torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub"}
 HEAVY = NETWORKS | {"PIL", "rich", "bitsandbytes"}
