@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import weights
+from . import adapters, weights
 from .errors import ModelError
 
 RANKS = ("int4", "nf4", "int8", "fp16", "bf16", "fp32")  # the better, the later
@@ -30,6 +30,22 @@ class Entry:
     memory_bytes: int | None = None
     """What running it at that precision takes."""
     fits: bool | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AdapterEntry:
+    """One installed adapter. Where it cannot be read, `error` says why and the rest is empty."""
+
+    adapter: str
+    """Its name."""
+    path: str
+    base: str | None = None
+    """The model that it was trained on."""
+    kind: str | None = None
+    rank: int | None = None
+    """Of low-rank products."""
+    disk_bytes: int = 0
     error: str | None = None
 
 
@@ -62,6 +78,21 @@ def look_at(name: str, path: Path, device: object) -> Entry:
         memory_bytes=found.fit.needs,
         fits=found.fit.fits,
     )
+
+
+def adapter_entries() -> list[AdapterEntry]:
+    """Every installed adapter."""
+    return [_look_at_adapter(name) for name in adapters.installed()]
+
+
+def _look_at_adapter(name: str) -> AdapterEntry:
+    path = weights.shelf() / name
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        found = adapters.read(path)
+    except ModelError as error:
+        return AdapterEntry(name, str(path), disk_bytes=size, error=str(error))
+    return AdapterEntry(name, str(path), found.base, found.kind, found.rank or None, size)
 
 
 def choose_largest(device_name: str) -> str:

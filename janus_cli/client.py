@@ -48,6 +48,8 @@ class Warm:
     """When it was loaded, as time.time() says."""
     under_way: int
     """Answers and pictures."""
+    adapter: str | None = None
+    """The folder of the adapter that was merged into it."""
 
     def fits(self, choice: ModelChoice, path: Path | None) -> bool:
         """Whether it is what would be loaded; None is the path of whoever names no model."""
@@ -60,6 +62,7 @@ class Warm:
             and choice.device in devices
             and choice.precision in ("auto", self.precision)
             and choice.family in ("auto", self.family)
+            and choice.adapter == self.adapter
         )
 
     def run(self, request: UnderstandRequest | ImagineRequest) -> Iterator[Event]:
@@ -154,6 +157,7 @@ def _start(choice: ModelChoice, path: Path, keep_alive: str) -> None:
         *("--keep-alive", keep_alive, "--model", str(path), "--device", choice.device),
         *("--precision", choice.precision, "--family", choice.family),
         *(["--chosen"] if choice.model is None else []),
+        *([] if choice.adapter is None else ["--adapter", choice.adapter]),
     ]
     # Nothing of ours is handed on: a pipe that stays open would hold up whoever reads it.
     process = subprocess.Popen(

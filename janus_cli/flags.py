@@ -29,6 +29,13 @@ def installed(incomplete: str) -> list[str]:
     return [name for name in weights.installed() if name.startswith(incomplete)]
 
 
+def installed_adapters(incomplete: str) -> list[str]:
+    """Completion of the names of adapters."""
+    from . import adapters
+
+    return [name for name in adapters.installed() if name.startswith(incomplete)]
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         terminal.write(f"janus {__version__}\n")
@@ -101,6 +108,17 @@ Family = Annotated[
         metavar="|".join(FAMILIES),
         help="Whose prompts to write; a checkpoint shows its family.",
         autocompletion=one_of(FAMILIES),
+    ),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="PATH|NAME",
+        help="What janus train --lora or --aligners has made of a model; without --model, that "
+        "model answers.",
+        show_default=False,
+        autocompletion=installed_adapters,
     ),
 ]
 Version = Annotated[

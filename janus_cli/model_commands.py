@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import flags, model_flags, terminal, weights
+from . import adapters, flags, model_flags, terminal, weights
 from .errors import ExitCode, UsageError
 from .progress import ProgressLine
 from .schema import WRITTEN, ModelChoice, require_one_of
@@ -31,23 +31,24 @@ def pull(model: model_flags.ModelToPull, revision: model_flags.Revision = None) 
 
 
 def models(device: flags.Device = "auto", json: flags.Json = False) -> int:
-    """List the installed models, and whether they fit.
+    """List the installed models, whether they fit, and the adapters.
 
-    Those that were pulled, quantized or put into the weights folder, and the embedded one. RUNS
-    AT is the precision that fits, and MEMORY what running the model at it takes.
+    Those that were pulled, trained, quantized or put into the weights folder, and the embedded
+    one. RUNS AT is the precision that fits, and MEMORY what running the model at it takes.
     """
-    from .catalog import entries
-    from .reports import write_entries
+    from .catalog import adapter_entries, entries
+    from .reports import write_adapters, write_entries
 
     ModelChoice(device=device)  # checks it
     with ProgressLine("looking into the models"):
         found = list(entries(device))
     write_entries(found, as_json=json)
+    write_adapters(adapter_entries(), as_json=json)
     return ExitCode.OK
 
 
 def rm(model: model_flags.InstalledModel, yes: model_flags.Yes = False) -> int:
-    """Remove an installed model from the disk.
+    """Remove an installed model or adapter from the disk.
 
     One that was pulled is taken out of the hub's cache, which other tools share; what another
     model in the cache needs stays. In a terminal you are asked first.
@@ -67,21 +68,31 @@ def quantize(
     precision: model_flags.NewPrecision,
     output: model_flags.NewFolder = None,
     device: flags.Device = "auto",
+    adapter: flags.Adapter = None,
 ) -> int:
     """Write a model at a lower precision, and print its folder.
 
     It answers as the original does with the same --precision, but loads at the speed of the disk.
-    Without -o it becomes an installed model, NAME-PRECISION.
+    Without -o it becomes an installed model, NAME-PRECISION. With --adapter it has learned what the
+    adapter has.
     """
     require_one_of("--precision", precision, WRITTEN)
     ModelChoice(device=device)  # checks it
     path = weights.find_model(model)
-    folder = Path(output) if output else weights.shelf() / f"{_base_name(model)}-{precision}"
+    found = adapters.find(adapter) if adapter else None
+    name = f"{_base_name(model)}+{found.name}" if found else _base_name(model)
+    folder = Path(output) if output else weights.shelf() / f"{name}-{precision}"
     with ProgressLine("quantizing", in_bytes=True) as progress:
         from .engine.machine import choose_device
         from .engine.quantize import quantize_checkpoint
 
-        steps = quantize_checkpoint(path, folder, precision, device=choose_device(device))
+        steps = quantize_checkpoint(
+            path,
+            folder,
+            precision,
+            device=choose_device(device),
+            adapter=str(found.path) if found else None,
+        )
         for step in steps:
             progress.show(step.label, step.done, step.total)
     terminal.write_path(str(folder))

@@ -10,11 +10,17 @@ import typer
 
 from . import weights
 from .errors import UsageError
-from .flags import installed, one_of
+from .flags import installed, installed_adapters, one_of
 from .schema import WRITTEN
 
 if TYPE_CHECKING:
     from .http.server import Door
+
+
+def installed_or_adapter(incomplete: str) -> list[str]:
+    """Completion of whatever can be removed."""
+    return installed(incomplete) + installed_adapters(incomplete)
+
 
 # Arguments are hidden because typer's help would call them lists of str; the usage line names them
 # and the help text of the command explains them.
@@ -27,7 +33,7 @@ ModelToQuantize = Annotated[
     str, typer.Argument(metavar="PATH|NAME", hidden=True, autocompletion=installed)
 ]
 InstalledModel = Annotated[
-    str, typer.Argument(metavar="NAME", hidden=True, autocompletion=installed)
+    str, typer.Argument(metavar="NAME", hidden=True, autocompletion=installed_or_adapter)
 ]
 WarmModels = Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)]
 Revision = Annotated[

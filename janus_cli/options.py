@@ -25,9 +25,17 @@ class ModelOptions:
     precision: flags.Precision = "auto"
     backend: flags.Backend = "janus"
     family: flags.Family = "auto"
+    adapter: flags.Adapter = None
 
     def choice(self) -> ModelChoice:
-        return ModelChoice(self.model, self.device, self.precision, self.backend, self.family)
+        """The same with an adapter found, whose own model answers where none was chosen."""
+        model, folder = self.model, None
+        if self.adapter:
+            from . import adapters
+
+            adapter = adapters.find(self.adapter)
+            model, folder = model or adapter.base, str(adapter.path.resolve())
+        return ModelChoice(model, self.device, self.precision, self.backend, self.family, folder)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import weights
+from . import adapters, weights
 from .errors import ModelError, OutputError, size_in_words
 
 
@@ -22,13 +22,15 @@ class Removal:
 
 
 def plan_removal(name: str) -> Removal:
-    """How an installed model would be removed; nothing is touched yet.
+    """How an installed model or adapter would be removed; nothing is touched yet.
 
     Raises:
         ModelError: it is not installed, or belongs to janus itself.
     """
     if name == weights.EMBEDDED:
         raise ModelError("model embedded: comes with janus and stays")
+    if name in adapters.installed():
+        return _plan_folder_removal(weights.shelf() / name)
     if name not in weights.installed():
         advice = "janus models lists them"
         if Path(name).exists():
@@ -36,9 +38,13 @@ def plan_removal(name: str) -> Removal:
         raise ModelError(f"model {name}: is not installed; {advice}")
     folder = weights.find_model(name)
     if folder.parent == weights.shelf():
-        held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return Removal(folder, size_in_words(held), lambda: _remove_folder(folder))
+        return _plan_folder_removal(folder)
     return _plan_cache_removal(str(weights.repository(name)))
+
+
+def _plan_folder_removal(folder: Path) -> Removal:
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Removal(folder, size_in_words(held), lambda: _remove_folder(folder))
 
 
 def _remove_folder(folder: Path) -> None:

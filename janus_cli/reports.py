@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from . import terminal
-from .catalog import Entry
+from .catalog import AdapterEntry, Entry
 from .client import Warm
 from .errors import size_in_words
 from .progress import in_words
@@ -26,6 +26,7 @@ HEADINGS = (
     "MEMORY",
     "FITS",
 )
+ADAPTER_HEADINGS = ("ADAPTER", "TRAINED ON", "KIND", "RANK", "ON DISK")
 
 
 def write_entries(entries: Sequence[Entry], *, as_json: bool) -> None:
@@ -36,6 +37,24 @@ def write_entries(entries: Sequence[Entry], *, as_json: bool) -> None:
         return
     below = [f"  {terminal.one_line(entry.error or entry.path)}\n" for entry in entries]
     _write_table(HEADINGS, [_row(entry) for entry in entries], below)
+
+
+def write_adapters(entries: Sequence[AdapterEntry], *, as_json: bool) -> None:
+    """Adapters in the same way, where there are any."""
+    if as_json:
+        for entry in entries:
+            terminal.write_json(asdict(entry))
+    elif entries:
+        below = [f"  {terminal.one_line(entry.error or entry.path)}\n" for entry in entries]
+        rows = [_adapter_row(entry) for entry in entries]
+        terminal.write("\n")
+        _write_table(ADAPTER_HEADINGS, rows, below)
+
+
+def _adapter_row(entry: AdapterEntry) -> Row:
+    cells = (entry.base or "?", entry.kind or "?", str(entry.rank or "-"))
+    row = (entry.adapter, *cells, size_in_words(entry.disk_bytes))
+    return tuple(terminal.one_line(cell) for cell in row)
 
 
 def write_warm(models: Sequence[Warm], *, as_json: bool) -> None:

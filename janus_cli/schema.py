@@ -33,6 +33,8 @@ class ModelChoice:
     backend: str = "janus"
     family: str = "auto"
     """Whose names for the two speakers a prompt uses."""
+    adapter: str | None = None
+    """The folder of an adapter that is merged into the model."""
 
     def __post_init__(self) -> None:
         device_kind = self.device.split(":")[0]
@@ -40,6 +42,8 @@ class ModelChoice:
         require_one_of("--precision", self.precision, PRECISIONS)
         require_one_of("--backend", self.backend, BACKENDS)
         require_one_of("--family", self.family, FAMILIES)
+        own = self.adapter is None or self.backend == "janus"
+        require("--adapter", own, "is merged into janus' own networks; leave --backend")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def serve(
         keep_alive=seconds,
         since=time.time(),
         under_way=0,
+        adapter=choice.adapter,
     )
     shared = Shared(engine)
     with (

@@ -22,6 +22,7 @@ NAMES = {  # what `janus pull` knows by a short name
 VAE_REPO = "stabilityai/sdxl-vae"  # what JanusFlow paints with
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 VAE_INSIDE, VAE_BESIDE = "vae", "sdxl-vae"  # its folder in that of a model, and beside it
+ADAPTER = "adapter_config.json"  # what a folder holds that is no model but an adapter
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -41,6 +42,8 @@ def find_model(choice: str | None) -> Path:
     pulled = _pulled(choice)
     if pulled is not None:
         return pulled
+    if (folder / ADAPTER).is_file() or (shelf() / choice / ADAPTER).is_file():
+        raise ModelError(f"model {choice}: is an adapter; give it with --adapter")
     if folder.is_dir():
         raise ModelError(f"model {choice}: holds no config.json; name the folder of a checkpoint")
     if folder.exists():

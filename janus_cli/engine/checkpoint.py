@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from . import authors, config, prequantized
 from .config import Config
 from .layout import OURS, TRANSFORMERS, Layout
 from .tensors import Stored, open_tensors
+
+if TYPE_CHECKING:
+    from .adapter import Changes
 
 FORMAT = 1  # of our own layout
 QUANTIZED = ("int8", "int4", "nf4")
@@ -42,6 +45,8 @@ class Checkpoint:
     """Of int4, in our own layout."""
     tied: bool = False
     """The head over words may be left out where it is the words' embedding."""
+    changes: Changes | None = None
+    """What an adapter makes of its tensors."""
 
     @property
     def holds_codes(self) -> bool:
@@ -60,8 +65,18 @@ class Checkpoint:
             return head if head[0] in self.tensors else self.published("language.embed.weight")
         return self.layout.published(name)
 
-    def check_names(self, ours: set[str]) -> None:
-        """Raise a ModelError that names a tensor which is missing or left over."""
+    @property
+    def name(self) -> str:
+        """What the model is called in answers, its adapter included."""
+        name = name_of(self.path)
+        return f"{name}+{self.changes.adapter.name}" if self.changes else name
+
+    def check_names(self, ours: Mapping[str, torch.Size]) -> None:
+        """Raise a ModelError that names a tensor which is missing or left over.
+
+        Args:
+            ours: our names of the tensors that are to be read, and their shapes.
+        """
         wanted = {part for name in ours for part in self.published(name)}
         found = {name for name in self.tensors if not self.layout.needless.match(name)}
         for what, names in (("lacks", wanted - found), ("has unknown", found - wanted)):
@@ -69,6 +84,8 @@ class Checkpoint:
                 first, others = min(names), len(names) - 1
                 more = f" and {others} more" if others else ""
                 raise ModelError(f"{self.path}: the checkpoint {what} tensor {first}{more}")
+        if self.changes:
+            self.changes.check(ours)
 
     def read_parts(self, name: str) -> list[Tensor]:
         """The stored tensors that make up our tensor `name`, as they lie in their files."""
@@ -114,6 +131,14 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
             raise ModelError(f"{path}: its quantized tensors are damaged ({error!r})") from error
     tied = raw.get("tie_word_embeddings", True)
     return Checkpoint(path, TRANSFORMERS, sizes, tensors, precision=precision, tied=tied)
+
+
+def name_of(path: Path) -> str:
+    """What a model is called: its folder, or its repository in the hub's cache."""
+    path = path.resolve()
+    if path.parent.name == "snapshots":
+        return path.parent.parent.name.split("--")[-1]
+    return path.name
 
 
 def read_config(path: Path) -> dict[str, Any]:

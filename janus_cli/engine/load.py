@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import ModelError
 from ..schema import ModelChoice
+from .adapter import adapted
 from .auto import choose_precision
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import JanusConfig
@@ -52,7 +53,7 @@ def open_engine(
         ModelError: the checkpoint is damaged or unknown, or the machine cannot run it.
     """
     with ExitStack() as stack:
-        checkpoint = open_checkpoint(path, stack)
+        checkpoint = adapted(open_checkpoint(path, stack), choice.adapter, stack)
         device = choose_device(choice.device)
         precision, notes = choose_precision(
             choice.precision, device, checkpoint, vision=vision, drawing=drawing
@@ -67,13 +68,13 @@ def open_engine(
             if vae and drawing and not vision:
                 vae.check()  # before the gigabytes
             model = load_model(checkpoint, precision, device, vision=vision, drawing=drawing)
-            names = {"name": name_of(path), "precision": precision.name}
+            names = {"name": checkpoint.name, "precision": precision.name}
             if isinstance(model, JanusFlow):
                 assert vae is not None, "a flow is painted by a VAE"
                 engine = NativeFlow(model, writer, preprocessing, vae, **names)
             else:
                 engine = NativeCodes(model, writer, preprocessing, **names)
-        engine.notes = notes
+        engine.notes = (*notes, *(checkpoint.changes.notes(path) if checkpoint.changes else ()))
         return engine
 
 
@@ -119,7 +120,7 @@ def load_reference(
         preprocessing,
         device=device,
         dtype=precision.stored,
-        name=name_of(checkpoint.path),
+        name=checkpoint.name,
         precision=precision.name,
     )
 
@@ -134,7 +135,7 @@ def load_model(
 ) -> Janus | JanusFlow:
     """Fill the networks from the files of a checkpoint, one tensor at a time."""
     model = blank_model(checkpoint.config, precision)
-    checkpoint.check_names({name for name, _ in blanks(checkpoint, model)})
+    checkpoint.check_names(shapes(checkpoint, model))
     model.keep(vision=vision, drawing=drawing)
     for name, tensor in filled(checkpoint, model, device):
         owner, _, leaf = name.rpartition(".")
@@ -160,36 +161,41 @@ def blanks(checkpoint: Checkpoint, model: Reader) -> Iterator[tuple[str, nn.Modu
                     yield f"{path}.{leaf}".removeprefix("."), module
 
 
+def shapes(checkpoint: Checkpoint, model: Reader) -> dict[str, torch.Size]:
+    """The shape of every tensor to be read, by our name."""
+    return {name: shape_of(name, module) for name, module in blanks(checkpoint, model)}
+
+
+def shape_of(name: str, module: nn.Module) -> torch.Size:
+    """The shape of a tensor that a module takes: a layer that is quantized later takes a weight."""
+    leaf = name.rpartition(".")[2]
+    if isinstance(module, Quantized) and leaf not in module._buffers:
+        return torch.Size((module.out_features, module.in_features))
+    return getattr(module, leaf).shape
+
+
 def filled(
     checkpoint: Checkpoint, model: Reader, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a blank model by its name: read, joined, converted or quantized.
+    """Every tensor of a blank model by its name: read, joined, adapted, converted or quantized.
 
     One at a time, so that loading takes the memory of the model and of one tensor more.
     """
     for name, module in blanks(checkpoint, model):
         path, _, leaf = name.rpartition(".")
         parts = checkpoint.read_parts(name)
+        tensor = checkpoint.join(name, parts, shape_of(name, module))
+        if checkpoint.changes:
+            tensor = checkpoint.changes.apply(name, tensor, device)
         if isinstance(module, Quantized) and not checkpoint.holds_codes:
-            shape = torch.Size((module.out_features, module.in_features))
-            weight = checkpoint.join(name, parts, shape).to(device)
-            made = {f"{path}.{key}": value for key, value in module.quantize(weight).items()}
-            del weight
+            quantized = module.quantize(tensor.to(device))
+            made = {f"{path}.{key}": value for key, value in quantized.items()}
         else:
-            blank = getattr(module, leaf)
-            tensor = checkpoint.join(name, parts, blank.shape).to(device, blank.dtype)
+            tensor = tensor.to(device, getattr(module, leaf).dtype)
             made = {name: tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()}
-            del tensor
+        del tensor
         kept = {tensor.data_ptr() for tensor in made.values()}
         for part in parts:
             if part.data_ptr() not in kept:
                 let_go(part)
         yield from made.items()
-
-
-def name_of(path: Path) -> str:
-    """What a model is called in answers: its folder, or its repository in the hub's cache."""
-    path = path.resolve()
-    if path.parent.name == "snapshots":
-        return path.parent.parent.name.split("--")[-1]
-    return path.name

@@ -20,11 +20,12 @@ from .. import __version__
 from ..errors import ModelError, OutputError, size_in_words
 from ..schema import Progress
 from ..weights import VAE_INSIDE
+from .adapter import adapted
 from .checkpoint import FORMAT, Checkpoint, open_checkpoint
 from .family import open_writer, tell_family
 from .int4 import machine_packing
 from .layout import OURS
-from .load import blanks, filled, name_of
+from .load import blanks, filled, shapes
 from .model import Reader
 from .precision import LAYERS, PLAIN, Precision, blank_model, weight_bytes
 from .save import config_json, write_json
@@ -38,12 +39,12 @@ COPIED = (
 
 
 def quantize_checkpoint(
-    path: Path, folder: Path, name: str, *, device: torch.device
+    path: Path, folder: Path, name: str, *, device: torch.device, adapter: str | None = None
 ) -> Iterator[Progress]:
     """Write the checkpoint in `path` at the precision `name` to a new `folder`.
 
     It appears whole or not at all: it is written beside, under a name that begins with a dot, and
-    its config comes last.
+    its config comes last. The adapter in the folder `adapter` is merged into it.
 
     Raises:
         ModelError: the checkpoint is damaged, or was quantized already.
@@ -53,9 +54,10 @@ def quantize_checkpoint(
         checkpoint = open_checkpoint(path, stack)
         if checkpoint.holds_codes:
             raise ModelError(f"{path}: was quantized already; take the checkpoint it was made from")
+        checkpoint = adapted(checkpoint, adapter, stack)
         precision = stored_precision(name)
         model = blank_model(checkpoint.config, precision)
-        checkpoint.check_names({name for name, _ in blanks(checkpoint, model)})
+        checkpoint.check_names(shapes(checkpoint, model))
         keep_dtypes(model, checkpoint, precision)
         aside = make_aside(folder, weight_bytes(model))
         try:
@@ -127,7 +129,7 @@ def our_config(checkpoint: Checkpoint, precision: Precision) -> dict[str, object
         "model_type": OURS.name,
         "format": FORMAT,
         "written_by": f"janus {__version__}",
-        "made_from": name_of(checkpoint.path),
+        "made_from": checkpoint.name,
         "family": tell_family(checkpoint, writer.tokenizer),
         "precision": precision.name,
         "packing": machine_packing().name if precision.name == "int4" else None,
