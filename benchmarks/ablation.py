@@ -30,14 +30,14 @@ from janus_cli.engine.load import Engine, open_engine
 from janus_cli.engine.machine import choose_device
 from janus_cli.schema import CODE_GUIDANCE, ModelChoice
 from janus_cli.train import recipe
-from janus_cli.train.drawings import draw_orders, overall
-from janus_cli.train.exams import EXAMS, examine
-from janus_cli.train.likelihood import measure_losses
-from janus_cli.train.progress import show
+from janus_cli.train.evaluate.drawings import draw_orders, overall
+from janus_cli.train.evaluate.exams import EXAMS, examine
+from janus_cli.train.evaluate.likelihood import measure_losses
+from janus_cli.train.evaluate.progress import show
+from janus_cli.train.evaluate.scores import Row, wilson
 from janus_cli.train.request import TrainRequest
 from janus_cli.train.result import write_model
 from janus_cli.train.run import open_pupil, open_run
-from janus_cli.train.scores import Row, wilson
 from janus_cli.weights import EMBEDDED, find_model
 
 PARTS = ("guidance", "temperature", "precision", "stages", "mixture")

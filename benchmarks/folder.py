@@ -29,8 +29,8 @@ def draw(folder: Path, count: int) -> list[str]:
     """Pictures as the embedded model knows them, in a folder; their names."""
     from PIL import Image
 
-    from janus_cli.train.render import render
-    from janus_cli.train.scene import sample_scene
+    from janus_cli.train.world.render import render
+    from janus_cli.train.world.scene import sample_scene
 
     folder.mkdir()
     names = []

@@ -30,13 +30,13 @@ from janus_cli.engine.interface import Engine
 from janus_cli.engine.load import open_engine
 from janus_cli.schema import ModelChoice
 from janus_cli.train.data import TRAINING_SEEDS
-from janus_cli.train.exams import EXAMS, answer, examine
-from janus_cli.train.likelihood import measure_losses
-from janus_cli.train.questions import Question, questions
-from janus_cli.train.render import PALETTE, render
-from janus_cli.train.scene import Scene, sample_scene
-from janus_cli.train.scores import Row, share, table
-from janus_cli.train.style import EVALUATION, TRAINING, Style
+from janus_cli.train.evaluate.exams import EXAMS, answer, examine
+from janus_cli.train.evaluate.likelihood import measure_losses
+from janus_cli.train.evaluate.scores import Row, share, table
+from janus_cli.train.world.questions import Question, questions
+from janus_cli.train.world.render import PALETTE, render
+from janus_cli.train.world.scene import Scene, sample_scene
+from janus_cli.train.world.style import EVALUATION, TRAINING, Style
 from janus_cli.weights import EMBEDDED, find_model
 
 COLOR, TONE = "teal", (0, 110, 110)  # which the embedded model takes for cyan, at times for green

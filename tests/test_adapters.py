@@ -26,11 +26,11 @@ from janus_cli.options import ModelOptions
 from janus_cli.schema import ModelChoice
 from janus_cli.train import adapt
 from janus_cli.train.data import TRAINING_SEEDS
-from janus_cli.train.exams import answer
-from janus_cli.train.render import render
+from janus_cli.train.evaluate.exams import answer
 from janus_cli.train.request import TrainRequest
 from janus_cli.train.run import open_run
-from janus_cli.train.scene import sample_scene
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import sample_scene
 from janus_cli.weights import find_model
 from janus_cli.worker import Worker
 from tests.checkpoints import save_authors_twin, save_tiny_checkpoint

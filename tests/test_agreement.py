@@ -1,10 +1,10 @@
 """A model that draws and sees the same agrees with itself; one that guesses does not."""
 
-from janus_cli.train.agreement import SORTS, agree, ask, scene_of
-from janus_cli.train.checker import Seen, SeenThing, look
-from janus_cli.train.drawings import Judged, sample_order
-from janus_cli.train.render import render
-from janus_cli.train.scene import Scene, groups, sample_scene
+from janus_cli.train.evaluate.agreement import SORTS, agree, ask, scene_of
+from janus_cli.train.evaluate.drawings import Judged, sample_order
+from janus_cli.train.world.checker import Seen, SeenThing, look
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import Scene, groups, sample_scene
 from tests.scripted_model import ScriptedModel
 
 SCENES = [sample_scene(seed, text_share=0) for seed in range(4)]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from janus_cli.train.captions import describe
-from janus_cli.train.checker import UNCLEAR, look, matches
-from janus_cli.train.exams import EXAMS, pose, read_groups
-from janus_cli.train.render import render
-from janus_cli.train.scene import BACKGROUNDS, PICTOGRAMS, Scene, Thing, groups, sample_scene
-from janus_cli.train.scores import edit_distance, gain, mean, share, spent, table, wilson
+from janus_cli.train.evaluate.exams import EXAMS, pose, read_groups
+from janus_cli.train.evaluate.scores import edit_distance, gain, mean, share, spent, table, wilson
+from janus_cli.train.world.captions import describe
+from janus_cli.train.world.checker import UNCLEAR, look, matches
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import BACKGROUNDS, PICTOGRAMS, Scene, Thing, groups, sample_scene
 
 STILL_LIFE = Scene(
     "gray",

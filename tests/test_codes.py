@@ -8,8 +8,8 @@ from janus_cli.train import recipe
 from janus_cli.train.codes import FrequentCodes
 from janus_cli.train.data import to_pixels
 from janus_cli.train.pupil import open_pupil
-from janus_cli.train.render import render
-from janus_cli.train.scene import sample_scene
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import sample_scene
 from janus_cli.weights import EMBEDDED, find_model
 
 

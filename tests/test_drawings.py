@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from janus_cli.engine.decode import Sampling
-from janus_cli.train.captions import SIDES, caption, side_of
-from janus_cli.train.checker import Seen, SeenThing, look
-from janus_cli.train.drawings import (
+from janus_cli.train.evaluate.drawings import (
     CATEGORIES,
     PAIRED,
     draw_orders,
@@ -17,9 +15,11 @@ from janus_cli.train.drawings import (
     sample_order,
     stands,
 )
-from janus_cli.train.render import render
-from janus_cli.train.scene import KINDS, Scene, Thing, groups, sample_scene
-from janus_cli.train.style import EVALUATION
+from janus_cli.train.world.captions import SIDES, caption, side_of
+from janus_cli.train.world.checker import Seen, SeenThing, look
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import KINDS, Scene, Thing, groups, sample_scene
+from janus_cli.train.world.style import EVALUATION
 from tests.scripted_model import ScriptedModel
 
 ORDERS = [sample_order(number) for number in range(60)]

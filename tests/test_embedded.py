@@ -9,8 +9,8 @@ from PIL import Image
 from janus_cli import weights
 from janus_cli.engine.load import open_engine
 from janus_cli.schema import ModelChoice
-from janus_cli.train.render import render
-from janus_cli.train.scene import Scene, Thing
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import Scene, Thing
 from tests.engines import answer
 
 EXAMPLES = weights.find_model("embedded") / "examples"

@@ -16,12 +16,12 @@ from janus_cli.engine.decode import NativeCodes, Sampling
 from janus_cli.engine.kv_cache import Cache
 from janus_cli.engine.load import open_engine
 from janus_cli.schema import Answer, ImagineRequest, ModelChoice, Picture, UnderstandRequest, Wish
-from janus_cli.train.drawings import draw, sample_order
-from janus_cli.train.evaluate import judge_drawings, main
-from janus_cli.train.exams import ANSWER_TOKENS, answer
-from janus_cli.train.likelihood import code_loss
-from janus_cli.train.render import render
-from janus_cli.train.scene import Scene, sample_scene
+from janus_cli.train.evaluate.__main__ import judge_drawings, main
+from janus_cli.train.evaluate.drawings import draw, sample_order
+from janus_cli.train.evaluate.exams import ANSWER_TOKENS, answer
+from janus_cli.train.evaluate.likelihood import code_loss
+from janus_cli.train.world.render import render
+from janus_cli.train.world.scene import Scene, sample_scene
 from tests.scripted_model import ScriptedModel
 from tests.tiny_janus import tiny_janus
 

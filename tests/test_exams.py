@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from janus_cli.train import exams
 from janus_cli.train.data import TRAINING_SEEDS
-from janus_cli.train.exams import EXAMS, examine, pose, possible_exams
-from janus_cli.train.render import render
-from janus_cli.train.style import EVALUATION, TRAINING, UNSEEN
+from janus_cli.train.evaluate import exams
+from janus_cli.train.evaluate.exams import EXAMS, examine, pose, possible_exams
+from janus_cli.train.world.render import render
+from janus_cli.train.world.style import EVALUATION, TRAINING, UNSEEN
 from tests.scripted_model import ScriptedModel
 
 CASES = 12
@@ -57,7 +57,7 @@ def test_unseen_fonts_are_no_part_of_the_exam_where_there_are_none(monkeypatch):
 
 
 def test_evaluation_has_seeds_that_training_never_has():
-    from janus_cli.train import world
+    from janus_cli.train.world import source as world
 
     for exam in EXAMS:
         assert all(scene.seed < TRAINING_SEEDS for scene, _ in pose(exam, CASES))

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from janus_cli.train import style
-from janus_cli.train.checker import look, matches
-from janus_cli.train.render import PALETTE, render
-from janus_cli.train.scene import COLORS, Scene, Text, Thing, sample_scene
-from janus_cli.train.style import (
+from janus_cli.train.world import style
+from janus_cli.train.world.checker import look, matches
+from janus_cli.train.world.render import PALETTE, render
+from janus_cli.train.world.scene import COLORS, Scene, Text, Thing, sample_scene
+from janus_cli.train.world.style import (
     EVALUATION,
     FONT_FILES,
     TRAINING,

@@ -7,8 +7,8 @@ from janus_cli.engine.prompt import JANUS_PRO, SYSTEM, PromptWriter
 from janus_cli.engine.vq import VQTokenizer
 from janus_cli.train import recipe
 from janus_cli.train.data import TRAINING_SEEDS, stream
-from janus_cli.train.vocabulary import SPECIAL_TOKENS, build_tokenizer
 from janus_cli.train.vq_stage import quantize, revive_dead_codes
+from janus_cli.train.world.vocabulary import SPECIAL_TOKENS, build_tokenizer
 
 SCENES = 300  # of the tokenizer's corpus; training takes more
 

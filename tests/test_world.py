@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from janus_cli.train import render as rendering
-from janus_cli.train.captions import NUMBERS, caption, describe
-from janus_cli.train.questions import NO_TEXT, corpus, neighbor, questions
-from janus_cli.train.render import PALETTE, character_centers, patch_labels, render
-from janus_cli.train.scene import (
+from janus_cli.train.world import render as rendering
+from janus_cli.train.world.captions import NUMBERS, caption, describe
+from janus_cli.train.world.questions import NO_TEXT, corpus, neighbor, questions
+from janus_cli.train.world.render import PALETTE, character_centers, patch_labels, render
+from janus_cli.train.world.scene import (
     BACKGROUNDS,
     CHARACTERS,
     CLASSES,

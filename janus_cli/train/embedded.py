@@ -19,12 +19,12 @@ from .codes import FrequentCodes
 from .data import TRAINING_SEEDS, to_pixels
 from .export import draw_examples, export
 from .keeping import INSIDE, STATE
-from .render import render
 from .request import TrainRequest
 from .run import open_run
-from .scene import sample_scene
 from .start import write_start
-from .world import DRAWN_TEXT
+from .world.render import render
+from .world.scene import sample_scene
+from .world.source import DRAWN_TEXT
 
 SHARES = {"vq": 0.18, "vision": 0.16, "words": 0.04, "1": 0.02, "2": 0.2, "3": 0.4}
 """Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""

@@ -21,8 +21,8 @@ def draw_examples(folder: Path) -> None:
     """Pictures to try the program on, from seeds that no training run has seen."""
     from PIL import Image
 
-    from .render import render
-    from .scene import Scene, Text, Thing
+    from .world.render import render
+    from .world.scene import Scene, Text, Thing
 
     scenes = {
         "penguins": Scene(

@@ -20,7 +20,7 @@ from .mixture import Mixture
 from .pupil import Pupil
 from .request import WORLD, TrainRequest
 from .stages import STAGES, Stage
-from .world import World
+from .world.source import World
 
 PACKED = {"cuda": 4096}  # positions of a sequence, as in the papers; elsewhere long ones cost more
 PACKED_ELSEWHERE = 1024

@@ -20,8 +20,8 @@ from ..engine.config import VisionConfig
 from ..engine.vision import VisionTower
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
-from .render import patch_labels, render
-from .scene import (
+from .world.render import patch_labels, render
+from .world.scene import (
     BACKGROUNDS,
     CHARACTERS,
     CLASSES,

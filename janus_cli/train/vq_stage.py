@@ -22,8 +22,8 @@ from ..engine.config import VQConfig
 from ..engine.vq import VQTokenizer
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
-from .render import render
-from .scene import SIDE, Text, Thing, sample_crowd, sample_scene
+from .world.render import render
+from .world.scene import SIDE, Text, Thing, sample_crowd, sample_scene
 
 COMMITMENT = 0.25  # weight of the commitment loss, as in VQ-VAE (arXiv 1711.00937)
 FALL = 0.4  # share of the run in which the rate falls to nothing

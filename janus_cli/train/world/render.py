@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from janus_cli.train.scene import (
+from janus_cli.train.world.scene import (
     BACKGROUNDS,
     CHARACTERS,
     CLASSES,
@@ -23,7 +23,7 @@ from janus_cli.train.scene import (
     Text,
     Thing,
 )
-from janus_cli.train.style import TRAINING, Style, fonts, unseen_fonts
+from janus_cli.train.world.style import TRAINING, Style, fonts, unseen_fonts
 
 RGB = tuple[int, int, int]
 Part = tuple["RGB | None", np.ndarray]  # fill (None: the thing's color), outline (N, 2)

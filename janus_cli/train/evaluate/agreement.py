@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from itertools import islice
 
-from ..engine.interface import Engine
-from .checker import UNCLEAR, Seen
+from ...engine.interface import Engine
+from ..world.checker import UNCLEAR, Seen
+from ..world.questions import ASKERS, Question
+from ..world.scene import COLORS, PICTOGRAMS, Scene, Thing
 from .drawings import Judged
 from .exams import TRIES, answer
-from .questions import ASKERS, Question
-from .scene import COLORS, PICTOGRAMS, Scene, Thing
 from .scores import Row, share
 
 SORTS = ("number", "color", "presence", "position", "background")

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.load import Engine
-from ..engine.model import Janus
-from .captions import caption
-from .data import to_pixels
+from ...engine.load import Engine
+from ...engine.model import Janus
+from ..data import to_pixels
+from ..world.captions import caption
+from ..world.render import render
+from ..world.scene import sample_scene
+from ..world.style import EVALUATION
 from .progress import show
-from .render import render
-from .scene import sample_scene
 from .scores import Row, mean
-from .style import EVALUATION
 
 
 @torch.inference_mode()

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..engine.decode import Drawing, Sampling
-from ..engine.interface import Engine
-from .captions import SIDES, describe, describe_pair
-from .checker import Seen, SeenThing, look, matches
+from ...engine.decode import Drawing, Sampling
+from ...engine.interface import Engine
+from ..world.captions import SIDES, describe, describe_pair
+from ..world.checker import Seen, SeenThing, look, matches
+from ..world.scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, Scene, Thing
 from .progress import show
-from .scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, Scene, Thing
 from .scores import Row, share
 
 CATEGORIES = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ..engine.prompt import (
+from ...engine.prompt import (
     BEGIN_OF_IMAGE,
     BEGIN_OF_SENTENCE,
     END_OF_IMAGE,

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from ..engine.decode import Sampling
-from ..engine.load import Engine, open_engine
-from ..errors import JanusError
-from ..schema import CODE_GUIDANCE, PRECISIONS, ModelChoice
-from ..weights import EMBEDDED, find_model
+from ...engine.decode import Sampling
+from ...engine.load import Engine, open_engine
+from ...errors import JanusError
+from ...schema import CODE_GUIDANCE, PRECISIONS, ModelChoice
+from ...weights import EMBEDDED, find_model
+from ..world.style import unseen_fonts
 from .agreement import agree
 from .costs import measure_costs
 from .drawings import draw_orders, judge, overall
@@ -33,7 +34,6 @@ from .likelihood import measure_losses
 from .progress import show
 from .scores import Row, gain, table
 from .sheet import draw_sheet
-from .style import unseen_fonts
 
 CASES, DRAWINGS, LOSSES = 1000, 600, 200
 GAIN_BAR = 10  # of a hundred pictures, by which guidance must draw more of them right

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from ..engine.decode import Native, Sampling
-from ..engine.interface import Engine
+from ...engine.decode import Native, Sampling
+from ...engine.interface import Engine
+from ..world.render import render
+from ..world.scene import sample_scene
+from ..world.style import EVALUATION
 from .drawings import draw
 from .exams import answer
-from .render import render
-from .scene import sample_scene
 from .scores import Row, spent
-from .style import EVALUATION
 
 ASK_BAR, DRAW_BAR, FOLDER_BAR = 1, 6, 20  # seconds, seconds, MB
 RUNS = 5

@@ -8,10 +8,10 @@ import re
 import numpy as np
 from PIL import Image
 
-from ..engine.pixels import Preprocessing
+from ...engine.pixels import Preprocessing
+from ..data import TRAINING_SEEDS
+from ..lessons import KINDS, Lesson
 from .captions import caption, describe
-from .data import TRAINING_SEEDS
-from .lessons import KINDS, Lesson
 from .questions import questions
 from .render import render
 from .scene import Scene, sample_scene

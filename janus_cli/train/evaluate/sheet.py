@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..engine.decode import Sampling
-from ..engine.interface import Engine
+from ...engine.decode import Sampling
+from ...engine.interface import Engine
 from .drawings import draw
 from .progress import show
 

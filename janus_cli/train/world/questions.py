@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..understand import DESCRIBE_QUESTIONS, OCR_QUESTION
+from ...understand import DESCRIBE_QUESTIONS, OCR_QUESTION
 from .captions import (
     caption,
     cell_of,

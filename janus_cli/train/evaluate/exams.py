@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..engine.batch import Prompt
-from ..engine.interface import Engine
-from ..understand import DESCRIBE_QUESTIONS
-from .captions import NUMBERS, describe
-from .data import TRAINING_SEEDS
+from ...engine.batch import Prompt
+from ...engine.interface import Engine
+from ...understand import DESCRIBE_QUESTIONS
+from ..data import TRAINING_SEEDS
+from ..world.captions import NUMBERS, describe
+from ..world.questions import ASKERS, NO_TEXT, Pair
+from ..world.render import render
+from ..world.scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, Group, Scene, sample_scene
+from ..world.style import EVALUATION, UNSEEN, Style, unseen_fonts
 from .progress import show
-from .questions import ASKERS, NO_TEXT, Pair
-from .render import render
-from .scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, Group, Scene, sample_scene
 from .scores import Row, edit_distance, share
-from .style import EVALUATION, UNSEEN, Style, unseen_fonts
 
 ANSWER_TOKENS = 40
 TRIES = 60  # questions drawn for one scene until one of the wanted sort comes
