@@ -20,7 +20,11 @@ def main() -> int:
     """Have the call made by a process that stands by, else make it here."""
     if not _debugs() and not sys.warnoptions:
         warnings.simplefilter("ignore")
-    code = hand_over(sys.argv[1:])
+    try:
+        code = hand_over(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("janus: interrupted\n")
+        return ExitCode.INTERRUPTED
     return run(sys.argv[1:]) if code is None else code
 
 

@@ -7,6 +7,7 @@ imports next to nothing: it sends what makes up the call, passes signals on, and
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -59,6 +60,8 @@ def _can_be_handed_over(arguments: list[str]) -> bool:
 
 def _introduce(connection: socket.socket, arguments: list[str]) -> int | None:
     """Send the call; the number of the process that makes it, or None where it is refused."""
+    import resource
+
     call = {
         "identity": identity(),
         "arguments": arguments,
@@ -66,6 +69,11 @@ def _introduce(connection: socket.socket, arguments: list[str]) -> int | None:
         "encodings": [[s.encoding, s.errors] for s in (sys.stdin, sys.stdout, sys.stderr)],
         "umask": _umask(),
         "niceness": os.nice(0),
+        "limits": [
+            [number, *resource.getrlimit(number)]
+            for name, number in vars(resource).items()
+            if name.startswith("RLIMIT_")
+        ],
     }
     data = json.dumps(call).encode()
     folder = os.open(".", os.O_RDONLY)
@@ -88,14 +96,16 @@ def _attend(connection: socket.socket, child: int) -> int:
     """Wait for the exit code; what this process is told by signals, the child is told, too."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        connection.sendall(bytes([number]))
+        with contextlib.suppress(OSError):  # it has just ended
+            connection.sendall(bytes([number]))
 
     def pause(number: int, frame: FrameType | None) -> None:
-        os.kill(child, signal.SIGSTOP)
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # returns when this process is continued
-        signal.signal(signal.SIGTSTP, pause)
-        os.kill(child, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGSTOP)
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)  # returns when this process is continued
+            signal.signal(signal.SIGTSTP, pause)
+            os.kill(child, signal.SIGCONT)
 
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:

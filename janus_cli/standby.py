@@ -103,6 +103,8 @@ def _become(connection: socket.socket) -> None:
 
 def _take_over(call: dict[str, Any], streams: list[int]) -> None:
     """Make this process the caller in all that a call can notice."""
+    import resource  # which not every system has
+
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     *standard, folder = streams
@@ -111,6 +113,9 @@ def _take_over(call: dict[str, Any], streams: list[int]) -> None:
         os.close(descriptor)
     os.fchdir(folder)
     os.close(folder)
+    for limit, *values in call["limits"]:
+        with contextlib.suppress(OSError, ValueError):  # it may be lower here, and stays so
+            resource.setrlimit(limit, values)
     os.umask(call["umask"])
     os.nice(max(0, call["niceness"] - os.nice(0)))
     os.environ.clear()

@@ -1,6 +1,7 @@
 """Calls that are handed to a process that stands by: nothing about them may differ."""
 
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -119,6 +120,15 @@ def test_files_are_made_as_the_caller_would_make_them(warm, folder):
     code, _, said = call(warm, *arguments, cwd=folder / "inside", umask=0o027)
     assert code == 0, said
     assert stat.S_IMODE((folder / "inside" / "answer.txt").stat().st_mode) == 0o640
+
+
+def test_limits_go_along(warm, folder):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    arguments = ("ask", "a.png", "what?", "--max-tokens", "4", "-o", "answer.txt")
+    code, _, said = call(warm, *arguments, preexec_fn=limit)
+    assert (code, b"answer.txt: cannot be written" in said) == (ExitCode.OUTPUT, True)
 
 
 @pytest.mark.parametrize(

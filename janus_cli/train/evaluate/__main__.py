@@ -40,7 +40,8 @@ GAIN_BAR = 10  # of a hundred pictures, by which guidance must draw more of them
 
 
 def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=about)
     parser.add_argument("--model", default=EMBEDDED, help="a checkpoint folder or a name")
     parser.add_argument("--cases", type=int, default=CASES, help="questions of each sort")
     parser.add_argument("--drawings", type=int, default=DRAWINGS, help="pictures, each of a prompt")
