@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BufferedRWPair
@@ -153,7 +152,7 @@ def start(choice: ModelChoice, path: Path, keep_alive: str) -> Warm:
 
 def _start(choice: ModelChoice, path: Path, keep_alive: str) -> None:
     arguments = [
-        *(sys.executable, "-m", "janus_cli", "serve", "--background"),
+        *("serve", "--background"),
         *("--keep-alive", keep_alive, "--model", str(path), "--device", choice.device),
         *("--precision", choice.precision, "--family", choice.family),
         *(["--chosen"] if choice.model is None else []),
@@ -161,7 +160,7 @@ def _start(choice: ModelChoice, path: Path, keep_alive: str) -> None:
     ]
     # Nothing of ours is handed on: a pipe that stays open would hold up whoever reads it.
     process = subprocess.Popen(
-        arguments,
+        runtime.python("from janus_cli.__main__ import main; sys.exit(main())", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import Any
 
 from . import __version__, runtime
 from .errors import ExitCode, ModelError
@@ -21,9 +22,11 @@ from .errors import ExitCode, ModelError
 COMMANDS = ("describe", "ask", "ocr", "imagine")
 OF_THIS_PROCESS = ("/dev/", "/proc/")  # files that mean something else to another process
 NEEDS_ITS_OWN = ("--ray",)
-PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+ON_A_TERMINAL = ("--chat", "-")  # what is read there must be the shell's to stop
+NAMESPACES = ("mnt", "pid", "net")
 STREAMS = (0, 1, 2)
 LENGTH = 8  # bytes of the number before the call
+ACCEPTED = 1  # the number before the exit code
 
 
 def hand_over(arguments: list[str]) -> int | None:
@@ -32,17 +35,24 @@ def hand_over(arguments: list[str]) -> int | None:
         return None
     try:
         for connection in runtime.connect(runtime.STANDBY):
-            child = _introduce(connection, arguments)
-            if child is not None:
-                return _attend(connection, child)
+            if _introduce(connection, arguments):
+                return _attend(connection)
     except (ModelError, OSError):
         return None  # the call is made here, as if nobody stood by
     return None
 
 
-def identity() -> list[str]:
-    """What two processes must have in common for one to make the calls of the other."""
-    return [__version__, __file__, sys.executable, sys.getfilesystemencoding()]
+def identity() -> list[Any]:
+    """What two processes must have in common for one to make the calls of the other: the program,
+    and what files and names mean to them."""
+    program = [__version__, __file__, sys.executable, sys.getfilesystemencoding()]
+    root = os.stat("/")
+    user = [os.geteuid(), os.getegid(), sorted(os.getgroups()), root.st_dev, root.st_ino]
+    spaces = []
+    for name in NAMESPACES:
+        with contextlib.suppress(OSError):  # a system without them
+            spaces.append(os.readlink(f"/proc/self/ns/{name}"))
+    return [*program, *user, *spaces]
 
 
 def _can_be_handed_over(arguments: list[str]) -> bool:
@@ -52,14 +62,16 @@ def _can_be_handed_over(arguments: list[str]) -> bool:
         return False
     if any(name in os.environ for name in ("JANUS_DEBUG", "_JANUS_COMPLETE")):
         return False
+    if sys.stdin.isatty() and any(argument in ON_A_TERMINAL for argument in arguments):
+        return False
     return not any(
         argument in NEEDS_ITS_OWN or any(place in argument for place in OF_THIS_PROCESS)
         for argument in arguments
     )
 
 
-def _introduce(connection: socket.socket, arguments: list[str]) -> int | None:
-    """Send the call; the number of the process that makes it, or None where it is refused."""
+def _introduce(connection: socket.socket, arguments: list[str]) -> bool:
+    """Send the call; whether it is being made."""
     import resource
 
     call = {
@@ -69,6 +81,7 @@ def _introduce(connection: socket.socket, arguments: list[str]) -> int | None:
         "encodings": [[s.encoding, s.errors] for s in (sys.stdin, sys.stdout, sys.stderr)],
         "umask": _umask(),
         "niceness": os.nice(0),
+        "processors": sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [],
         "limits": [
             [number, *resource.getrlimit(number)]
             for name, number in vars(resource).items()
@@ -82,8 +95,7 @@ def _introduce(connection: socket.socket, arguments: list[str]) -> int | None:
         connection.sendall(data)
     finally:
         os.close(folder)
-    reply = _read_number(connection)
-    return reply or None
+    return _read_number(connection) == ACCEPTED
 
 
 def _umask() -> int:
@@ -92,25 +104,24 @@ def _umask() -> int:
     return mask
 
 
-def _attend(connection: socket.socket, child: int) -> int:
-    """Wait for the exit code; what this process is told by signals, the child is told, too."""
+def _attend(connection: socket.socket) -> int:
+    """Wait for the exit code; what this process is told by signals, the call is told, too."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(OSError):  # it has just ended
             connection.sendall(bytes([number]))
 
     def pause(number: int, frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGSTOP)
-            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTSTP)  # returns when this process is continued
-            signal.signal(signal.SIGTSTP, pause)
-            os.kill(child, signal.SIGCONT)
+        pass_on(signal.SIGSTOP, frame)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # returns when this process is continued
+        signal.signal(signal.SIGTSTP, pause)
+        pass_on(signal.SIGCONT, frame)
 
-    for number in PASSED_ON:
+    signal.signal(signal.SIGTERM, pass_on)
+    for number, handler in ((signal.SIGINT, pass_on), (signal.SIGTSTP, pause)):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, pass_on)
-    signal.signal(signal.SIGTSTP, pause)
+            signal.signal(number, handler)
     code = _read_number(connection)
     if code is None:
         sys.stderr.write("janus: the process that made this call was killed; run it again\n")

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -42,6 +43,16 @@ def folder() -> Path:
             f"{place}: is not a folder of yours alone; remove it, or set XDG_RUNTIME_DIR"
         )
     return place
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """A command that runs code of this program in a process of its own.
+
+    It imports from where this process does. `python -m` would look into the present folder first,
+    which may be anybody's.
+    """
+    places = [place for place in sys.path if place]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {places!r}; {code}", *arguments]
 
 
 def seconds_of(time: str) -> float:

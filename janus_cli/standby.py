@@ -17,7 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from .handover import LENGTH, STREAMS
 def standing_by(path: str) -> Iterator[None]:
     """A process behind a socket at this path that makes calls; it ends with this one."""
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, path],
+        runtime.python("from janus_cli.standby import stand_by; stand_by(sys.argv[1])", path),
         stdin=subprocess.PIPE,  # closed when this process ends, however it does
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -57,13 +56,13 @@ def stand_by(path: str) -> None:
         while True:
             if any(key.fileobj == 0 for key, _ in selector.select()):
                 return
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                os.dup2(connection.detach(), 3)
-                break
-            connection.close()
-    _become(socket.socket(fileno=3))
+            with contextlib.suppress(OSError):  # too many files or processes, for the moment
+                connection, _ = listener.accept()
+                if os.fork() == 0:
+                    break
+                connection.close()
+    with connection:
+        _attend(connection)
 
 
 def _import_program() -> None:
@@ -79,51 +78,85 @@ def _import_program() -> None:
     runtime.folder()
 
 
-def _become(connection: socket.socket) -> None:
-    """Make the call that comes over the connection, and tell its exit code."""
+def _attend(connection: socket.socket) -> None:
+    """Have a further copy make the call that comes over the connection, and stand between the two:
+    the caller's signals go in, the copy's numbers out, and neither outlives the other. Only so can
+    a call be paused whose caller may then be gone.
+    """
     if not runtime.is_own(connection):
         return
     length, streams, _, _ = socket.recv_fds(connection, LENGTH, len(STREAMS) + 1)
-    stream = connection.makefile("rb")
-    call = json.loads(stream.read(int.from_bytes(length, "big")))
+    data = connection.makefile("rb").read(int.from_bytes(length, "big"))
+    call = json.loads(data)
     if call["identity"] != handover.identity():
-        _tell(connection, 0)
         return
+    reading, writing = os.pipe()
+    copy = os.fork()
+    if copy == 0:
+        connection.close()
+        os.close(reading)
+        _make(call, streams, writing)
+        return
+    for descriptor in (*streams, writing):
+        os.close(descriptor)
+    with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+        selector.register(connection, selectors.EVENT_READ)
+        selector.register(reading, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if reading in ready:
+                numbers = os.read(reading, 1024)
+                if not numbers:
+                    return
+                connection.sendall(numbers)
+            elif number := connection.recv(1):
+                os.kill(copy, number[0])
+            else:  # the caller is gone
+                os.kill(copy, signal.SIGCONT)
+                os.kill(copy, signal.SIGTERM)
+                return
+
+
+def _make(call: dict[str, Any], streams: list[int], pipe: int) -> None:
+    """Make a call in this process; its exit code goes into the pipe."""
+    nothing = os.open(os.devnull, os.O_RDWR)
     _take_over(call, streams)
-    _tell(connection, os.getpid())
-    threading.Thread(target=_listen, args=(connection,), daemon=True).start()
+    _tell(pipe, handover.ACCEPTED)
     from .__main__ import run
 
     code = run(call["arguments"])
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the caller goes away now
-    for stream_number in STREAMS:  # whoever reads them learns that all has been written
-        os.dup2(os.open(os.devnull, os.O_RDWR), stream_number)
-    _tell(connection, code)
+    for number in STREAMS:  # whoever reads them learns that all has been written
+        os.dup2(nothing, number)
+    _tell(pipe, code)
 
 
 def _take_over(call: dict[str, Any], streams: list[int]) -> None:
-    """Make this process the caller in all that a call can notice."""
+    """Make this process the caller in all that a call can notice; its streams come last, since
+    nothing that goes wrong here is for their readers."""
     import resource  # which not every system has
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     *standard, folder = streams
-    for number, descriptor in zip(STREAMS, standard, strict=True):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
     os.fchdir(folder)
     os.close(folder)
-    for limit, *values in call["limits"]:
-        with contextlib.suppress(OSError, ValueError):  # it may be lower here, and stays so
-            resource.setrlimit(limit, values)
     os.umask(call["umask"])
     os.nice(max(0, call["niceness"] - os.nice(0)))
+    if call["processors"]:
+        os.sched_setaffinity(0, call["processors"])
     os.environ.clear()
     os.environ.update(call["environment"])
     time.tzset()
     sys.argv[1:] = call["arguments"]
+    for number, descriptor in zip(STREAMS, standard, strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     made = [_open(n, *encoding) for n, encoding in zip(STREAMS, call["encodings"], strict=True)]
     sys.stdin, sys.stdout, sys.stderr = made
+    for limit, *values in call["limits"]:
+        with contextlib.suppress(OSError, ValueError):  # it may be lower here, and stays so
+            resource.setrlimit(limit, values)
 
 
 def _open(number: int, encoding: str, errors: str) -> io.TextIOWrapper:
@@ -134,19 +167,6 @@ def _open(number: int, encoding: str, errors: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(buffer, encoding, errors, line_buffering=by_line)
 
 
-def _listen(connection: socket.socket) -> None:
-    """Raise the signals that the caller passes on; one that is gone wants the call to end."""
-    with contextlib.suppress(OSError):
-        for number in iter(lambda: connection.recv(1), b""):
-            # To the main thread, so that whatever it waits for is broken off.
-            signal.pthread_kill(threading.main_thread().ident or 0, number[0])
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-
-def _tell(connection: socket.socket, number: int) -> None:
+def _tell(pipe: int, number: int) -> None:
     with contextlib.suppress(OSError):  # the caller is gone
-        connection.sendall(number.to_bytes(8, sys.byteorder, signed=True))
-
-
-if __name__ == "__main__":
-    stand_by(sys.argv[1])
+        os.write(pipe, number.to_bytes(8, sys.byteorder, signed=True))
