@@ -36,11 +36,18 @@ TYPICAL = 160  # pictures on which the frequencies of codes are counted
 SHOWN = 25  # steps between two lines
 
 
+def minutes_of(name: str, options: argparse.Namespace) -> float:
+    """What one part gets of the minutes for all that are wanted."""
+    wanted = [*([] if options.base else ENCODERS), *options.stages]
+    share = SHARES[name] / sum(SHARES[part] for part in wanted)
+    return float(share * options.minutes)
+
+
 def train_encoder(name: str, options: argparse.Namespace) -> None:
     """The VQ tokenizer or the vision tower, in a process of its own."""
     batch = options.batch if name == "vision" else max(4, options.batch // 2)
     command = [sys.executable, "-m", f"{__package__}.{ENCODERS[name]}"]
-    command += ["--minutes", str(SHARES[name] * options.minutes), "--batch", str(batch)]
+    command += ["--minutes", str(minutes_of(name, options)), "--batch", str(batch)]
     command += ["--device", options.device, "--workers", str(options.workers)]
     command += ["--threads", str(options.threads), "--out", str(options.folder / f"{name}.part.pt")]
     subprocess.run(command, check=True)
@@ -57,7 +64,7 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
         output=str(folder),
         model=str(base),
         stage=name,
-        minutes=SHARES[name] * options.minutes,
+        minutes=minutes_of(name, options),
         fall=FALLS.get(name, 0.0),
         batch=options.batch,
         length=options.length,
@@ -87,21 +94,29 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
 def train(options: argparse.Namespace) -> None:
     """All that is not finished yet, in its order."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    for name in ENCODERS:
-        if not (options.folder / f"{name}.pt").is_file():
-            train_encoder(name, options)
-    base = options.folder / "start"
-    if not (base / "config.json").is_file():
-        write_start(options.folder / "vision.pt", options.folder / "vq.pt", base)
-    for name in RATES:
+    base = options.base or begin(options)
+    for name in options.stages:
         base = train_stage(name, base, options)
     export(base, options.out)
     draw_examples(options.out / "examples")
 
 
+def begin(options: argparse.Namespace) -> Path:
+    """The encoders, with networks around them that know nothing yet."""
+    for name in ENCODERS:
+        if not (options.folder / f"{name}.pt").is_file():
+            train_encoder(name, options)
+    base: Path = options.folder / "start"
+    if not (base / "config.json").is_file():
+        write_start(options.folder / "vision.pt", options.folder / "vq.pt", base)
+    return base
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, required=True, help="for all stages together")
+    parser.add_argument("--minutes", type=float, required=True, help="for all parts together")
+    parser.add_argument("--stages", nargs="+", choices=RATES, default=list(RATES))
+    parser.add_argument("--base", type=Path, help="a trained model to go on from, in fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=24, help="pictures, or lessons, of a step")
     parser.add_argument("--length", type=int, default=1280, help="positions of a packed sequence")
