@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def read(folder: Path) -> Adapter:
         raise ModelError(f"{file}: was not written by janus train, or by another version of it")
     try:
         return Adapter(folder, raw["kind"], str(raw["base_model_name_or_path"]), **_sizes(raw))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{file}: is damaged ({error!r}); train the adapter again") from error
 
 
@@ -90,6 +91,8 @@ def _sizes(raw: dict[str, Any]) -> dict[str, Any]:
     rank, alpha = int(raw["r"]), float(raw["lora_alpha"])
     if rank < 1:
         raise ValueError(f"a rank of {rank}")
+    if not math.isfinite(alpha / rank):
+        raise ValueError(f"an alpha of {alpha}")
     return {"rank": rank, "alpha": alpha}
 
 

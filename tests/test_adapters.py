@@ -296,6 +296,11 @@ def test_damaged_tensors_are_named(damage, named, adapter, tiny):
     assert named in str(refused.value) and str(file) in str(refused.value)
 
 
+def sizes(rank, alpha):
+    start = '{"format": 1, "kind": "lora", "base_model_name_or_path": "tiny"'
+    return f'{start}, "r": {rank}, "lora_alpha": {alpha}}}'
+
+
 @pytest.mark.parametrize(
     ("file", "content", "named"),
     [
@@ -305,6 +310,9 @@ def test_damaged_tensors_are_named(damage, named, adapter, tiny):
         ("adapter_config.json", "{", "cannot be read"),
         ("adapter_config.json", '{"peft_type": "LORA"}', "was not written by janus train"),
         ("adapter_config.json", '{"format": 1, "kind": "lora"}', "is damaged"),
+        ("adapter_config.json", sizes("Infinity", 2), "is damaged"),
+        ("adapter_config.json", sizes(10**400, 2), "is damaged"),
+        ("adapter_config.json", sizes(2, "NaN"), "is damaged"),
     ],
 )
 def test_damaged_files_are_named(file, content, named, adapter, tiny):

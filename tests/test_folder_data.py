@@ -81,6 +81,8 @@ def test_every_lesson_comes_once_a_turn_in_an_order_of_its_own():
         ({"caption": "a cat"}, "a caption lacks its 'image'"),
         ({"image": 3, "caption": "a cat"}, "'image' is no string"),
         ({"text": "  "}, "has neither"),
+        ({"text": "\ud800"}, "'text' holds half of a character"),
+        ("[" * 100_000, "is no JSON"),
     ],
 )
 def test_a_broken_line_is_named_and_left_out(line, reason):

@@ -83,6 +83,26 @@ def test_a_run_is_resumed_only_as_the_one_it_was(tmp_path):
         keeping.restore(tmp_path, trainer, {})
 
 
+@pytest.mark.parametrize("state", [[1], {"facts": 3}, {"facts": {}}, {"facts": {}, "trained": []}])
+def test_another_file_in_place_of_a_state_is_named(state, tmp_path):
+    _, trainer = make_trainer()
+    (tmp_path / "training").mkdir()
+    torch.save(state, tmp_path / "training" / "state.pt")
+    with pytest.raises(OutputError, match=r"state\.pt: is damaged .*; begin anew with --force$"):
+        keeping.restore(tmp_path, trainer, {})
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    _, trainer = make_trainer()
+
+    def full(state, path):
+        raise RuntimeError("unexpected pos 64 vs 0\nand a stack")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"training: cannot be written \(unexpected pos 64 vs 0"):
+        keeping.save(tmp_path, trainer, {})
+
+
 def test_a_state_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     tiny, trainer = make_trainer()
     train(trainer, make_course(tiny, ALL).stream(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from janus_cli.train import recipe
 from janus_cli.train.lessons import KINDS
 from janus_cli.train.loop import Settings, Trainer
 from janus_cli.train.mixture import Mixture
@@ -47,6 +48,18 @@ def test_the_numbers_are_those_of_the_papers():
     assert table["1"] == ("1:0:3", 1e-3, 600, 0.0, False)
     assert table["2"] == ("2:3:5", 1e-4, 5000, 0.0, False)
     assert table["3"] == ("5:1:4", 4e-5, 0, 0.0, True)
+
+
+def test_muon_may_have_all_or_nothing():
+    class Part(torch.nn.Module):
+        def __init__(self, **parts):
+            super().__init__()
+            self.layers = torch.nn.ModuleDict(parts)
+
+    matrix, vector = torch.nn.Linear(2, 2, bias=False), torch.nn.LayerNorm(2)
+    for parts, kinds in (({"a": matrix}, ["Muon"]), ({"a": vector}, ["AdamW"])):
+        made = recipe.optimizers(Part(**parts), rate=0.1)
+        assert [type(optimizer).__name__ for optimizer in made] == kinds
 
 
 # Mixtures

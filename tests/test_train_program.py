@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.prompt import JANUS
 from janus_cli.engine.quantize import quantize_checkpoint
 from janus_cli.errors import JanusError, ModelError, OutputError, UsageError
 from janus_cli.schema import ModelChoice
-from janus_cli.train import run
+from janus_cli.train import result, run
 from janus_cli.train.curves import draw_curves, smoothed
 from janus_cli.train.request import TrainRequest
 from janus_cli.weights import find_model
@@ -226,6 +227,8 @@ def test_what_does_not_go_together_is_refused(tiny):
         ("--batch", {"batch": 0}),
         ("--accumulate", {"accumulate": 0}),
         ("--rate", {"rate": 0.0}),
+        ("--rate", {"rate": 1.1}),
+        ("--minutes", {"minutes": 1e7}),
         ("--fall", {"fall": 1.5}),
         ("--precision", {"precision": "int8"}),
         ("--resume, --force", {"resume": True, "force": True}),
@@ -258,6 +261,57 @@ def test_a_folder_that_exists_is_not_touched(tiny):
     refused(OutputError, "out: holds no run to resume", resume=True)
     go(options(force=True))
     assert Path("out/mine.txt").read_text() == "mine"
+
+
+def test_what_lay_there_of_another_model_is_gone(tiny):
+    write_data()
+    go(options(steps=1))
+    Path("out/model.safetensors").rename("out/model-00001-of-00001.safetensors")
+    Path("out/model.safetensors.index.json").write_text('{"weight_map": {}}')
+    ready = go(options(force=True, steps=1))
+    loaded = open_engine(Path("out"), ModelChoice(None, "cpu", "fp32")).model
+    trained = dict(ready.pupil.model.named_parameters())
+    assert all(torch.equal(p, trained[name]) for name, p in loaded.named_parameters())
+    assert [file.name for file in Path("out").glob("*.safetensors")] == ["model.safetensors"]
+    go(options(force=True, steps=1, adapter="aligners"))
+    assert not Path("out/config.json").exists() and Path("out/adapter_config.json").is_file()
+
+
+def test_where_nothing_can_be_written_nothing_is_begun(tiny, monkeypatch):
+    write_data()
+    Path("file").write_text("mine")
+    for name in ("open_pupil", "open_sources"):
+        monkeypatch.setattr(run, name, lambda *_: pytest.fail("too late"))
+    refused(OutputError, "^file: is a file", output="file", force=True)
+    refused(OutputError, "^file/out: cannot be written: Not a directory", output="file/out")
+    assert Path("file").read_text() == "mine"
+
+
+def test_the_model_to_begin_with_is_not_written_over(tiny):
+    write_data()
+    Path("link").symlink_to("tiny")
+    for name in ("tiny", "link", str(find_model("embedded"))):
+        refused(OutputError, "is the model to begin with", output=name, force=True)
+
+
+def test_weights_that_cannot_be_written_name_their_folder(tiny, monkeypatch):
+    write_data()
+    ready, _ = run.open_run(options())
+
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(result, "save_checkpoint", full)
+    with pytest.raises(OutputError, match=r"^out: cannot be written .*No space left"):
+        ready.finish()
+
+
+def test_the_picture_world_among_the_data_is_a_fact(folder):
+    write_data()
+    request = {"model": None, "data": ("data", "world"), "steps": 1, "batch": 1}
+    go(options(**request))
+    for data in (("data",), ("world", "data")):
+        refused(UsageError, "DATA: the run in out had", **request | {"data": data, "resume": True})
 
 
 def test_another_run_is_not_resumed(tiny):

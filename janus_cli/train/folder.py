@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from .lessons import KINDS, Lesson
 
 TOGETHER = 12  # questions about one picture that are asked at once
 WORDS = ("question", "answer", "caption", "text", "image")
+HALF = re.compile("[\ud800-\udfff]")  # a lone surrogate, which JSON can say and UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,15 @@ def parse(line: bytes, name: str, folder: Path) -> Iterator[Record]:
     """The records of a line; a ValueError says what is wrong with it."""
     try:
         raw = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"is no JSON ({error})") from error
     if not isinstance(raw, dict):
         raise ValueError("is no JSON object")
     for key in WORDS:
         if not isinstance(raw.get(key, ""), str):
             raise ValueError(f"{key!r} is no string")
+        if HALF.search(raw.get(key, "")):
+            raise ValueError(f"{key!r} holds half of a character")
     found = {key: raw[key] for key in WORDS if raw.get(key, "").strip()}
     if ("question" in found) != ("answer" in found):
         raise ValueError("a question and its answer go together")

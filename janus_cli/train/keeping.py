@@ -5,22 +5,29 @@ They lie in `training/` of the folder where the trained model will be when all i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..engine.machine import is_out_of_memory
 from ..errors import OutputError, UsageError
 from ..files import errors_named, give_name, name_aside, write_whole
 from .curves import draw_curves
 from .loop import Trainer
 
 INSIDE = "training"
+DAMAGE = (
+    *(OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError),
+    pickle.UnpicklingError,
+)
 STATE, LOSSES, CURVES = "state.pt", "losses.jsonl", "losses.png"
 
 
@@ -34,7 +41,12 @@ def save(folder: Path, trainer: Trainer, facts: Mapping[str, Any]) -> None:
     with errors_named(str(place)):
         place.mkdir(parents=True, exist_ok=True)
         with name_aside(str(place / STATE)) as aside:
-            torch.save({"facts": dict(facts), **trainer.state()}, aside)
+            try:
+                torch.save({"facts": dict(facts), **trainer.state()}, aside)
+            except RuntimeError as error:  # so torch says that a disk is full
+                raise OutputError(
+                    f"{place}: cannot be written ({first_line(error)}); make room for it"
+                ) from error
             give_name(aside, str(place / STATE), force=True)
     lines = [json.dumps(asdict(record)) + "\n" for record in trainer.records]
     write_whole(str(place / LOSSES), "".join(lines).encode(), force=True)
@@ -54,23 +66,59 @@ def restore(folder: Path, trainer: Trainer, facts: Mapping[str, Any]) -> None:
     file = folder / INSIDE / STATE
     if not file.is_file():
         raise OutputError(f"{folder}: holds no run to resume; leave --resume out to begin one")
-    try:
+    with damage_named(file):
         state = torch.load(file, weights_only=True, map_location="cpu")
-        before = state["facts"]
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise OutputError(f"{file}: is damaged ({error}); begin anew with --force") from error
+        before = dict(state["facts"])
     for flag, value in facts.items():
         if before.get(flag) != value:
             raise UsageError(
                 f"{flag}: the run in {folder} had {before.get(flag)}, not {value}; "
                 "go on with that, or choose another -o"
             )
-    trainer.restore(state)
+    with damage_named(file):
+        trainer.restore(state)
 
 
-def refuse(folder: Path, *, resume: bool, force: bool) -> None:
-    """Raise an OutputError where a new run would lie over something else."""
-    if not (resume or force) and folder.exists() and (not folder.is_dir() or os.listdir(folder)):
+@contextlib.contextmanager
+def damage_named(file: Path) -> Iterator[None]:
+    """What goes wrong with a state that another program wrote, or half of one."""
+    try:
+        yield
+    except DAMAGE as error:
+        if is_out_of_memory(error):
+            raise
+        raise OutputError(
+            f"{file}: is damaged ({first_line(error)}); begin anew with --force"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack that torch adds."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def refuse(folder: Path, models: Iterable[Path], *, resume: bool, force: bool) -> None:
+    """Raise an OutputError where a run would lie over something else, or over one of `models`."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; choose another -o")
+    if folder.resolve() in {model.resolve() for model in models}:
+        raise OutputError(f"{folder}: is the model to begin with; choose another -o")
+    if not (resume or force) and folder.exists() and os.listdir(folder):
         begun = (folder / INSIDE / STATE).is_file()
         hint = "go on with --resume" if begun else "choose another -o"
         raise OutputError(f"{folder}: exists; {hint}, or replace it with --force")
+
+
+def try_out(folder: Path) -> None:
+    """Raise an OutputError where a run could not be kept; of what was tried, nothing is left."""
+    place = folder / INSIDE
+    missing = [path for path in (place, *place.parents) if not os.path.exists(path)]
+    try:
+        with errors_named(str(folder)):
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()

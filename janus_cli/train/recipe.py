@@ -93,8 +93,12 @@ def optimizers(model: nn.Module, *, rate: float) -> list[torch.optim.Optimizer]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (matrices if is_hidden(name, parameter) else others).append(parameter)
-    adamw = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
-    return [Muon(matrices, rate), adamw] if matrices else [adamw]
+    made: list[torch.optim.Optimizer] = []
+    if matrices:
+        made.append(Muon(matrices, rate))
+    if others:  # low-rank products are all matrices
+        made.append(torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0))
+    return made
 
 
 def is_hidden(name: str, parameter: Tensor) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
 from ..errors import UsageError
 from ..schema import MAX_SEED, ModelChoice, require, require_one_of
@@ -54,8 +53,9 @@ class TrainRequest:
             require(flag, value is None or value >= 1, "must be at least 1")
         for flag, number in (("--batch", self.batch), ("--accumulate", self.accumulate)):
             require(flag, number >= 1, "must be at least 1")
-        for flag, share in (("--minutes", self.minutes), ("--rate", self.rate)):
-            require(flag, share is None or 0 < share < inf, "must be more than 0")
+        for flag, amount, most in (("--minutes", self.minutes, 1e6), ("--rate", self.rate, 1)):
+            must = f"must be more than 0, and at most {most:.0f}"
+            require(flag, amount is None or 0 < amount <= most, must)
         require("--fall", 0 <= self.fall <= 1, "must be a share of the run, from 0 to 1")
         require("--length", self.length is None or self.length >= SHORTEST, f"from {SHORTEST} on")
         require("--workers", 0 <= self.workers <= 256, "must be from 0 to 256")

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from .. import weights
 from ..engine.checkpoint import Checkpoint
@@ -16,10 +17,12 @@ from ..engine.model import Janus
 from ..engine.prompt import PromptWriter
 from ..engine.quantize import COPIED
 from ..engine.save import save_checkpoint
+from ..errors import OutputError
 from ..files import errors_named
 
 OWN = ("tokenizer.json", "README.md")  # not copied: written anew, or about another model
 LAST = "config.json"  # what makes a folder a model
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.index.json")
 TEMPLATE = "chat_template.jinja"
 OLD_ROLES = (
     "{% for message in messages %}{{ message['role'].capitalize() }}: {{ message['content'] }}"
@@ -41,7 +44,12 @@ def write_model(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".janus-", dir=folder) as name:
             aside = Path(name)
-            save_checkpoint(model, writer, aside, dtype=dtype)
+            try:
+                save_checkpoint(model, writer, aside, dtype=dtype)
+            except SafetensorError as error:  # a full disk, for one
+                raise OutputError(
+                    f"{folder}: cannot be written ({error}); make room, then --resume"
+                ) from error
             for file in COPIED:
                 if file not in OWN and (base.path / file).is_file():
                     shutil.copyfile(base.path / file, aside / file)
@@ -62,7 +70,13 @@ def write_adapter(model: Janus, base: Path, folder: Path) -> None:
 
 
 def move(aside: Path, folder: Path) -> None:
-    """Give every file its place; the config, without which there is no model, comes last."""
+    """Give every file its place; the config, without which there is no model, comes last.
+
+    What lay there of another model goes first, or it would be read instead of this one.
+    """
     last = (LAST, weights.ADAPTER)
+    for pattern in (*last, *WEIGHTS):
+        for old in folder.glob(pattern):
+            old.unlink()
     for file in sorted(aside.iterdir(), key=lambda file: file.name in last):
         os.replace(file, folder / file.name)

@@ -18,7 +18,7 @@ from .lessons import Source
 from .loop import Record, Settings, Trainer
 from .plan import attach, choose_length, choose_mixture, make_settings, open_sources
 from .pupil import Pupil, open_pupil
-from .request import TrainRequest
+from .request import WORLD, TrainRequest
 from .result import write_adapter, write_model
 from .sequences import Scribe
 from .stages import STAGES
@@ -86,8 +86,10 @@ def open_run(request: TrainRequest) -> tuple[Run, list[str]]:
         JanusError: something that was asked for is not there, or does not go together.
     """
     folder = Path(request.output)
-    keeping.refuse(folder, resume=request.resume, force=request.force)
     path = weights.find_model(request.model)
+    models = (path, weights.find_model(weights.EMBEDDED))
+    keeping.refuse(folder, models, resume=request.resume, force=request.force)
+    keeping.try_out(folder)
     device = choose_device(request.device)
     pupil = open_pupil(path, device)
     complaints: list[str] = []
@@ -121,6 +123,7 @@ def facts_of(
     """What a run that goes on has to share with the one that began, by the flags that say it."""
     return {
         "--model": name_of(path),
+        "the folder of --model": str(path.resolve()),
         "--stage": request.stage,
         "--mixture": str(course.mixture),
         "--lora, --aligners": request.adapter,
@@ -131,5 +134,5 @@ def facts_of(
         "--optimizer": settings.optimizer,
         "--seed": course.seed,
         "--precision": "bf16" if settings.bf16 else "fp32",
-        "DATA": [source.digest for source in sources if isinstance(source, Folder)],
+        "DATA": [s.digest if isinstance(s, Folder) else WORLD for s in sources],
     }
