@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
 from .errors import ExitCode, JanusError
 from .handover import hand_over
 
+TYPE_CHECKING = False  # typing itself takes a while to import
 if TYPE_CHECKING:
     from typer import TyperException
 

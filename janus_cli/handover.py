@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any
 
 from . import __version__, runtime
 from .errors import ExitCode, ModelError
@@ -42,7 +41,7 @@ def hand_over(arguments: list[str]) -> int | None:
     return None
 
 
-def identity() -> list[Any]:
+def identity() -> list[object]:
     """What two processes must have in common for one to make the calls of the other: the program,
     and what files and names mean to them."""
     program = [__version__, __file__, sys.executable, sys.getfilesystemencoding()]
