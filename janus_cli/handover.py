@@ -133,7 +133,10 @@ def _read_number(connection: socket.socket) -> int | None:
     data = b""
     numbers = array.array("q")
     while len(data) < numbers.itemsize:
-        part = connection.recv(numbers.itemsize - len(data))
+        try:
+            part = connection.recv(numbers.itemsize - len(data))
+        except ConnectionError:  # it went away with a signal of ours unread
+            return None
         if not part:
             return None
         data += part
