@@ -16,9 +16,8 @@ class FrequentCodes:
 
     Several codes look alike, and which of them is the nearest hangs on noise that no caption tells:
     a decoder would spend most of its loss on it. Entropy-constrained quantization (Chou, Lookabaugh
-    and Gray 1989) picks the code that minimises distance - patience * log(frequency). On the
-    embedded model's tokenizer it takes the entropy of a code given its left neighbor from 1.7 to
-    1.1 nats, and the checker reads as many of the pictures that are decoded again.
+    and Gray 1989) picks the code that minimises distance - patience * log(frequency).
+    The pictures that the codes are decoded to stay what they were; tests hold it to both.
     """
 
     def __init__(self, vq: VQTokenizer, pixels: Tensor, patience: float = PATIENCE) -> None:
