@@ -104,7 +104,15 @@ Lora = Annotated[
 Aligners = Annotated[
     bool, typer.Option("--aligners", help="Train the two aligners alone: an adapter.")
 ]
-Rank = Annotated[int, typer.Option("--rank", metavar="N", help="The rank of those products.")]
+Rank = Annotated[
+    int | None,
+    typer.Option(
+        "--rank",
+        metavar="N",
+        help=f"The rank of those products.  [default: {request.RANK}]",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
     int, typer.Option("--workers", metavar="N", help="Processes that read the data ahead.")
 ]
@@ -120,7 +128,7 @@ class TrainOptions:
     stage: Stage = "3"
     lora: Lora = False
     aligners: Aligners = False
-    rank: Rank = 16
+    rank: Rank = None
     mixture: MixtureOption = None
     steps: Steps = None
     minutes: Minutes = None

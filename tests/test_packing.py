@@ -176,10 +176,13 @@ def test_every_answer_and_picture_weighs_the_same(engine):
 # What does not fit
 
 
-def test_questions_that_do_not_fit_are_left_out_and_the_first_is_an_error(engine):
+def test_questions_that_do_not_fit_are_left_out_and_none_is_an_error(engine):
     whole = scribe(engine).write(lessons()[0])
     less = scribe(engine, length=len(whole) - 1).write(lessons()[0])
     assert 0 < less.weights.sum().round() < len(PAIRS)
+    too_long = ("how? " * 100, "so")
+    among = scribe(engine).write(Lesson("", (too_long, *PAIRS), picture=picture(1)))
+    assert among.weights.sum().item() == pytest.approx(len(PAIRS))
     with pytest.raises(InputError, match="raise --length, now 30"):
         scribe(engine, length=30).write(lessons()[0])
     for lesson in (Lesson("", (("how? " * 3000, "so"),)), Lesson("", caption="a circle " * 3000)):

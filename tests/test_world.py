@@ -16,7 +16,9 @@ from janus_cli.train.world.scene import (
     CHARACTERS,
     CLASSES,
     COLORS,
+    DRAWN_SIZES,
     GAP,
+    GRID,
     KINDS,
     LARGEST,
     PICTOGRAMS,
@@ -28,8 +30,10 @@ from janus_cli.train.world.scene import (
     count,
     groups,
     sample_crowd,
+    sample_drawing,
     sample_scene,
 )
+from janus_cli.train.world.style import DRAWN
 from janus_cli.understand import DESCRIBE_QUESTIONS, OCR_QUESTION
 
 SCENES = [sample_scene(seed) for seed in range(600)]
@@ -98,12 +102,35 @@ def test_number_of_things_and_groups():
     assert {len(groups(scene)) for scene in OF_THINGS} == {1, 2, 3}
     assert 0.1 < len(OF_TEXT) / len(SCENES) < 0.2
     assert all(len(sample_scene(seed, max_things=2).things) <= 2 for seed in range(9))
-    assert not any(sample_crowd(seed, characters=False).texts for seed in range(9))
+    assert not any(sample_crowd(seed, strings=(0, 0)).texts for seed in range(9))
     assert {(t.color, t.kind) for s in SCENES + CROWDS for t in s.things} == set(CLASSES)
 
 
+def test_drawings_keep_to_the_grid_and_look_the_same_wherever_they_stand():
+    drawings = [sample_drawing(seed) for seed in range(200)]
+    for scene in drawings:
+        for index, thing in enumerate(scene.things):
+            assert thing.size in DRAWN_SIZES and thing.angle == 0
+            assert all(side % GRID == 0 and GRID <= side <= SIDE - GRID for side in thing.box)
+            for other in scene.things[:index]:
+                left, top, right, bottom = thing.box
+                before, over, after, under = other.box
+                assert max(before - right, left - after, over - bottom, top - under) >= GRID
+    assert {len(scene.things) for scene in drawings} == {1, 2, 3, 4, 5, 6}
+    assert {len(groups(scene)) for scene in drawings} == {1, 2}
+    alone = [s for s in drawings if len(s.things) == 1 and s.background != "nebula"]
+    cut = {}
+    for scene in alone:
+        (thing,) = scene.things
+        left, top, right, bottom = map(int, thing.box)
+        pixels = render(scene, DRAWN)[top:bottom, left:right]
+        same = cut.setdefault((scene.background, thing.kind, thing.color, thing.size), pixels)
+        assert np.array_equal(pixels, same)
+    assert len(cut) < len(alone)
+
+
 def test_captions_say_what_is_there():
-    for index, scene in enumerate(OF_THINGS):
+    for index, scene in enumerate(OF_THINGS + [sample_drawing(seed) for seed in range(200)]):
         found, background = read_back(caption(scene, random.Random(index)))
         assert found == groups(scene)
         assert background in (None, scene.background)

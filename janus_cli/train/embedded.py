@@ -9,6 +9,7 @@ same command carries on over as many runs as it takes.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,14 +24,13 @@ from .request import TrainRequest
 from .run import open_run
 from .start import write_start
 from .world.render import render
-from .world.scene import sample_scene
-from .world.source import DRAWN_TEXT
+from .world.scene import sample_drawing
+from .world.style import DRAWN
 
 SHARES = {"vq": 0.18, "vision": 0.16, "words": 0.04, "1": 0.02, "2": 0.2, "3": 0.4}
 """Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""
+LAST = "3"
 RATES = {"words": 2e-3, "1": 2e-3, "2": 2e-3, "3": 2e-3}
-FALLS = {"3": 0.4}
-"""Only the last stage lets its rate fall: the others are gone on from."""
 ENCODERS = {"vq": "vq_stage", "vision": "vision_stage"}
 TYPICAL = 160  # pictures on which the frequencies of codes are counted
 SHOWN = 25  # steps between two lines
@@ -65,19 +65,21 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
         model=str(base),
         stage=name,
         minutes=minutes_of(name, options),
-        fall=FALLS.get(name, 0.0),
+        fall=options.fall if name == LAST else 0.0,
         batch=options.batch,
         length=options.length,
         rate=RATES[name],
         optimizer="muon",
         device=options.device,
         workers=options.workers,
+        mixture=options.mixture,
+        seed=options.seed,
         resume=(folder / INSIDE / STATE).is_file(),
     )
     run, _ = open_run(request)
     model = run.pupil.model
-    scenes = (sample_scene(TRAINING_SEEDS + n, text_share=DRAWN_TEXT) for n in range(TYPICAL))
-    pictures = torch.stack([torch.from_numpy(render(scene)) for scene in scenes])
+    scenes = (sample_drawing(TRAINING_SEEDS + n) for n in range(TYPICAL))
+    pictures = torch.stack([torch.from_numpy(render(scene, DRAWN)) for scene in scenes])
     run.trainer.encode = FrequentCodes(model.vq, to_pixels(pictures.to(model.device)))
     for record, _ in run.go():
         if record.step % SHOWN == 0:
@@ -120,11 +122,17 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=24, help="pictures, or lessons, of a step")
     parser.add_argument("--length", type=int, default=1280, help="positions of a packed sequence")
+    parser.add_argument("--mixture", help="of all stages, where it is not that of the papers")
+    parser.add_argument(
+        "--fall", type=float, default=0.4, help="share of the last stage in which its rate falls"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--folder", type=Path, default=Path("weights/training/embedded"))
     parser.add_argument("--out", type=Path, default=Path("weights/training/embedded/model"))
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is done is kept
     torch.set_num_threads(chosen.threads)
     torch.set_float32_matmul_precision("high")
     train(chosen)

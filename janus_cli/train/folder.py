@@ -72,7 +72,7 @@ class Folder:
             name = f"{self.file}:{number}"
             try:
                 for record in parse(line, name, self.file.parent):
-                    key = record.image if record.pairs and record.image else (number, record.kind)
+                    key = record.image if record.pairs and record.image else record
                     first = merged.setdefault(key, replace(record, pairs=()))
                     merged[key] = replace(first, pairs=(*first.pairs, *record.pairs))
             except ValueError as error:
@@ -148,6 +148,8 @@ def parse(line: bytes, name: str, folder: Path) -> Iterator[Record]:
     image = folder / found["image"] if "image" in found else None
     if "caption" in found and image is None:
         raise ValueError("a caption lacks its 'image'")
+    if image and not found.keys() & {"question", "caption"}:
+        raise ValueError("an image lacks its question and answer, or its caption")
     if not found.keys() & {"question", "caption", "text"}:
         raise ValueError("has neither 'question' and 'answer' nor 'caption' nor 'text'")
     if "question" in found:

@@ -39,9 +39,13 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
-    def mask(self) -> Tensor:
-        """(B, 1, T, T) bool, True where the row's position sees the column's."""
+    def mask(self) -> Tensor | None:
+        """(B, 1, T, T) bool, True where the row's position sees the column's; None where a
+        position sees all before it, as attention that is merely causal takes half the time.
+        """
         samples, branches = self.samples, self.branches
+        if not (samples > 0).any() and not (branches > 0).any():
+            return None  # padding comes last, so nothing sees it
         alike = samples[:, :, None] == samples[:, None, :]
         shared = branches[:, None, :] == 0
         own = branches[:, :, None] == branches[:, None, :]

@@ -18,7 +18,7 @@ from .lessons import KINDS, Source
 from .loop import Settings
 from .mixture import Mixture
 from .pupil import Pupil
-from .request import WORLD, TrainRequest
+from .request import RANK, WORLD, TrainRequest
 from .stages import STAGES, Stage
 from .world.source import World
 
@@ -78,6 +78,19 @@ def choose_mixture(request: TrainRequest, stage: Stage, sources: list[Source]) -
     return mixture
 
 
+def require_learner(request: TrainRequest, stage: Stage, mixture: Mixture) -> None:
+    """Raise a UsageError where nothing that is trained has a part in what is learned."""
+    alone = request.adapter == "aligners" or (
+        not request.adapter and "language" not in stage.trained
+    )
+    if alone and mixture.kinds() == ["text"]:
+        flag = "--aligners" if request.adapter else f"--stage {request.stage}"
+        raise UsageError(
+            f"{flag}: trains what stands between pictures and decoder, and learns nothing from "
+            "text alone; add pictures to the data, or take --stage 2"
+        )
+
+
 def choose_length(
     request: TrainRequest, pupil: Pupil, mixture: Mixture, device: torch.device
 ) -> int:
@@ -105,7 +118,8 @@ def attach(request: TrainRequest, stage: Stage, model: Janus) -> None:
     from . import adapt
 
     torch.manual_seed(request.seed)  # the products begin with random numbers
-    adapt.attach(model, cast(Literal["lora", "aligners"], request.adapter), rank=request.rank)
+    kind = cast(Literal["lora", "aligners"], request.adapter)
+    adapt.attach(model, kind, rank=request.rank or RANK)
 
 
 def make_settings(request: TrainRequest, stage: Stage, device: torch.device) -> Settings:

@@ -11,6 +11,7 @@ STAGES = ("1", "2", "3", "words")
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADAPTERS = ("lora", "aligners")
+RANK = 16  # of low-rank products, where it is not said
 WORLD = "world"
 SHORTEST = 64  # positions of a sequence
 
@@ -27,7 +28,7 @@ class TrainRequest:
     mixture: str | None = None
     adapter: str | None = None
     """What is trained instead of the stage's parts: one of ADAPTERS."""
-    rank: int = 16
+    rank: int | None = None
     steps: int | None = None
     minutes: float | None = None
     fall: float = 0.0
@@ -51,6 +52,8 @@ class TrainRequest:
         require_one_of("--optimizer", self.optimizer, OPTIMIZERS)
         for flag, value in (("--steps", self.steps), ("--rank", self.rank)):
             require(flag, value is None or value >= 1, "must be at least 1")
+        if self.rank is not None and self.adapter != "lora":
+            raise UsageError("--rank: is that of --lora; add --lora, or leave it out")
         for flag, number in (("--batch", self.batch), ("--accumulate", self.accumulate)):
             require(flag, number >= 1, "must be at least 1")
         for flag, amount, most in (("--minutes", self.minutes, 1e6), ("--rate", self.rate, 1)):

@@ -16,9 +16,16 @@ from .board import open_board, show_on
 from .folder import Folder
 from .lessons import Source
 from .loop import Record, Settings, Trainer
-from .plan import attach, choose_length, choose_mixture, make_settings, open_sources
+from .plan import (
+    attach,
+    choose_length,
+    choose_mixture,
+    make_settings,
+    open_sources,
+    require_learner,
+)
 from .pupil import Pupil, open_pupil
-from .request import WORLD, TrainRequest
+from .request import RANK, WORLD, TrainRequest
 from .result import write_adapter, write_model
 from .sequences import Scribe
 from .stages import STAGES
@@ -100,6 +107,7 @@ def open_run(request: TrainRequest) -> tuple[Run, list[str]]:
         notes.append(
             f"the data has no other kinds, so they are mixed {mixture}, not {stage.mixture}"
         )
+    require_learner(request, stage, mixture)
     length = choose_length(request, pupil, mixture, device)
     attach(request, stage, pupil.model)
     settings = make_settings(request, stage, device)
@@ -127,7 +135,7 @@ def facts_of(
         "--stage": request.stage,
         "--mixture": str(course.mixture),
         "--lora, --aligners": request.adapter,
-        "--rank": request.rank if request.adapter == "lora" else None,
+        "--rank": (request.rank or RANK) if request.adapter == "lora" else None,
         "--batch": course.batch,
         "--length": course.scribe.length,
         "--rate": settings.rate,

@@ -80,8 +80,11 @@ class Scribe:
         except UsageError as error:  # of a prompt that the context does not hold
             raise InputError(str(error)) from error
         if len(sample) > self.length:
-            raise InputError(f"takes {len(sample)} tokens; raise --length, now {self.length}")
+            raise self._too_long(len(sample))
         return sample
+
+    def _too_long(self, length: int) -> InputError:
+        return InputError(f"takes {length} tokens; raise --length, now {self.length}")
 
     def _sequence(self, lesson: Lesson, dropped: bool) -> Sample:
         if lesson.caption is not None:
@@ -96,17 +99,22 @@ class Scribe:
         prompts = [self.writer.conversation(pictures, [], question) for question, _ in pairs]
         shared = shared_length(prompts)
         places = self._prompt(prompts[0][:shared], 0, 0)
+        shortest = None
         for branch, (prompt, (_, answer)) in enumerate(zip(prompts, pairs, strict=True), 1):
             asked = self._prompt(prompt[shared:], shared, branch)
             words = self.writer.encode(f" {self.writer.plain(answer)}")[1:]
             words.append(self.writer.end_of_sentence)
-            if branch > 1 and len(places) + len(asked) + len(words) - 1 > self.length:
+            if len(places) + len(asked) + len(words) - 1 > self.length:
+                alone = len(prompt) + len(words) - 1
+                shortest = min(alone, shortest or alone)
                 continue
             last, weight = asked.pop(), 1 / len(words)
             inputs = [last.id, *words[:-1]]
             steps = enumerate(zip(inputs, words, strict=True), last.position)
             places += asked
             places += [Place(*step, number, branch, weight) for number, step in steps]
+        if len(places) == shared and shortest:
+            raise self._too_long(shortest)
         return self._sample(places, picture)
 
     def _prompt(self, ids: Sequence[int], first: int, branch: int) -> list[Place]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from .lessons import Lesson, Source
 from .mixture import Mixture
 from .packing import Batch, collate, pack
@@ -41,7 +41,7 @@ class Course(Dataset):
     """The number of a step to its material.
 
     Every step takes `batch` lessons, packed into sequences, which go through the networks in
-    `passes` parts: the gradients are the same, and the memory is less.
+    `passes` parts or up to twice as many: the gradients are the same, and the memory is less.
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class Course(Dataset):
         except InputError as error:
             return Material((), tuple(complaints), str(error))
         rows = pack(samples, self.scribe.length)
-        count = min(self.passes, len(rows))
-        ends = [number * len(rows) // count for number in range(count + 1)]
-        parts = [rows[first:last] for first, last in pairwise(ends)]
+        # Rows that need no mask go through the networks apart from the others: see Batch.mask.
+        kinds: tuple[list[list[Sample]], ...] = ([], [])
+        for row in rows:
+            kinds[len(row) > 1 or bool(row[0].branches.any())].append(row)
+        parts = [part for some in kinds for part in split(some, self.passes)]
         return Material(tuple(map(collate, parts)), tuple(complaints))
 
     def _sample(self, index: int, complaints: list[str]) -> Sample:
@@ -88,7 +90,11 @@ class Course(Dataset):
         raise InputError(f"{complaints[-1]}; and so is everything else of {kind}")
 
     def stream(self, first: int, *, workers: int = 0) -> Iterator[Material]:
-        """The materials of steps `first`, `first + 1`, ..., without end."""
+        """The materials of steps `first`, `first + 1`, ..., without end.
+
+        Raises:
+            ModelError: a process that makes them was ended from outside.
+        """
         loader = DataLoader(
             self,
             batch_size=None,
@@ -97,7 +103,22 @@ class Course(Dataset):
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=one_thread,
         )
-        return iter(loader)
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ModelError(
+                "a process that reads the data was ended, as when memory is short; go on with "
+                "--resume, and a lower --batch or --workers if it happens again"
+            ) from error
+
+
+def split(rows: list[list[Sample]], most: int) -> list[list[list[Sample]]]:
+    """Rows in at most so many parts that are about equal."""
+    count = min(most, len(rows))
+    ends = [number * len(rows) // count for number in range(count + 1)] if count else []
+    return [rows[first:last] for first, last in pairwise(ends)]
 
 
 def one_thread(worker: int) -> None:

@@ -83,12 +83,17 @@ class LabelHeads(nn.Module):
 class LabelledPicture:
     """Seed to (picture, labels of its patches); most of the pictures are crowded."""
 
-    def __init__(self, patch: int, crowded: float = 0.65) -> None:
-        self.patch, self.crowded = patch, crowded
+    def __init__(self, patch: int) -> None:
+        self.patch = patch
 
     def __call__(self, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-        crowded = random.Random(seed).random() < self.crowded
-        scene = sample_crowd(seed) if crowded else sample_scene(seed)
+        draw = random.Random(seed).random()
+        if draw < 0.3:
+            scene = sample_scene(seed)
+        elif draw < 0.65:
+            scene = sample_crowd(seed)
+        else:  # letters have the most to tell apart
+            scene = sample_crowd(seed, things=(0, 3), strings=(4, 9), longest=8)
         labels = {
             label: torch.as_tensor(values).flatten().long()
             for label, values in patch_labels(scene, self.patch).items()
@@ -106,15 +111,23 @@ def train(
     rate: float,
     device: str = "cpu",
     workers: int = 1,
+    start: Path | None = None,
+    seed: int = 0,
 ) -> None:
-    torch.manual_seed(0)
+    """Train on fresh pictures, from nothing or from a checkpoint that a stage wrote."""
+    torch.manual_seed(seed)
     tower, heads = VisionTower(config), LabelHeads(config.hidden_size)
     recipe.initialise(tower)
     nn.init.normal_(tower.positions, std=0.02)
+    if start is not None:
+        state = recipe.restore(start)
+        tower.load_state_dict(state["model"])
+        if "heads" in state:
+            heads.load_state_dict(state["heads"])
     both = nn.ModuleDict({"tower": tower, "heads": heads}).to(device)
     optimizers = recipe.optimizers(both, rate=rate)
     make = LabelledPicture(config.patch_size)
-    pictures = stream(make, batch=batch, first=3 * TRAINING_SEEDS, workers=workers)
+    pictures = stream(make, batch=batch, first=(3 + 100 * seed) * TRAINING_SEEDS, workers=workers)
     started = time.monotonic()
     for step, (picture, labels) in enumerate(pictures):
         done = (time.monotonic() - started) / 60 / minutes
@@ -152,6 +165,8 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument("--start", type=Path, help="a tower to go on from")
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures")
     parser.add_argument("--out", type=Path, default=Path("weights/training/vision.pt"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -163,4 +178,6 @@ if __name__ == "__main__":
         rate=arguments.rate,
         device=arguments.device,
         workers=arguments.workers,
+        start=arguments.start,
+        seed=arguments.seed,
     )

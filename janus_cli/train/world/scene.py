@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 
 SIDE = 384
 KINDS = ("circle", "square", "triangle", "star", "heart", "ring")
@@ -35,6 +36,9 @@ LOWEST, HIGHEST = 34, 60  # letter heights
 FONT_SLOTS = 12  # the renderer wraps a slot round to the fonts it finds
 TILT = 12.0
 EDGE, GAP = 4, 6
+GRID = 32  # pixels between the places of a drawing: two codes of the VQ tokenizer
+DRAWN_SIZES = (64, 96)
+NEBULAE = 4  # patterns that drawings have, so that a decoder can know them
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Group = tuple[int, "str | None", str]  # count, color, kind
@@ -120,15 +124,45 @@ def sample_scene(
             return Scene(background, tuple(things), (), seed)
 
 
-def sample_crowd(seed: int, things: tuple[int, int] = (6, 16), characters: bool = True) -> Scene:
-    """A crowded picture, each thing of a class of its own, mostly with a few short strings."""
+def sample_drawing(seed: int, *, simple: float = 0.5) -> Scene:
+    """What a decoder is taught to draw: few things, upright, of two sizes, on a grid.
+
+    A caption says what is in a picture and not where, how large and how askew. Of all that a
+    decoder can only guess, and over `sample_scene` the guesses are most of the loss. On the grid a
+    thing has nearly the same codes wherever it stands: what is left to learn is in the caption.
+
+    Args:
+        simple: share of the pictures that show one thing.
+    """
+    rng = random.Random(f"drawing {seed}")
+    alone = rng.random() < simple
+    classes = _sample_classes(rng, 1 if alone else rng.randint(1, 2))
+    least, most = (1, 1) if alone else (2, 6) if len(classes) == 1 else (2, 5)
+    extra = rng.randint(least, most) - len(classes)
+    if len(classes) == 2 and rng.random() < 0.5:
+        extra = 0  # one of each, as most people ask for two things
+    classes += [rng.choice(classes) for _ in range(extra)]
+    background, nebula = rng.choice(BACKGROUNDS), seed % NEBULAE
+    while True:
+        things = _place_on_grid(rng, classes)
+        if len(things) == len(classes):
+            return Scene(background, tuple(things), (), nebula)
+
+
+def sample_crowd(
+    seed: int,
+    things: tuple[int, int] = (6, 16),
+    strings: tuple[int, int] = (0, 4),
+    longest: int = 5,
+) -> Scene:
+    """A crowded picture, each thing of a class of its own, with as many strings as find room."""
     rng = random.Random(f"crowd {seed}")
     background = rng.choice(BACKGROUNDS)
     texts: list[Text] = []
-    for _ in range(rng.randint(0, 4) if characters else 0):
+    for _ in range(rng.randint(*strings)):
         height = rng.randint(LOWEST, HIGHEST - 8)
         taken = [text.box for text in texts]
-        text = _sample_text(rng, background, _sample_string(rng, 5), height, taken)
+        text = _sample_text(rng, background, _sample_string(rng, longest), height, taken)
         texts += [text] if text else []
     classes = [_sample_class(rng) for _ in range(rng.randint(*things))]
     placed = _place_things(rng, classes, [text.box for text in texts])
@@ -197,6 +231,26 @@ def _place_things(
         if spot:
             things.append(Thing(kind, color, *spot, size, round(rng.uniform(-TILT, TILT), 1)))
             taken = [*taken, things[-1].box]
+    return things
+
+
+def _place_on_grid(rng: random.Random, classes: list[tuple[str | None, str]]) -> list[Thing]:
+    """Things with a free cell of the grid between them; one that finds no room is left out."""
+    things: list[Thing] = []
+    for color, kind in classes:
+        size = rng.choice(DRAWN_SIZES)
+        cells = range(GRID, SIDE - GRID - size + 1, GRID)
+        free = [
+            (x, y)
+            for x, y in product(cells, cells)
+            if all(
+                x + size < left or right < x or y + size < top or bottom < y
+                for left, top, right, bottom in (thing.box for thing in things)
+            )
+        ]
+        if free:
+            x, y = rng.choice(free)
+            things.append(Thing(kind, color, x + size // 2, y + size // 2, size, 0.0))
     return things
 
 

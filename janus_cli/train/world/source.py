@@ -14,11 +14,11 @@ from ..lessons import KINDS, Lesson
 from .captions import caption, describe
 from .questions import questions
 from .render import render
-from .scene import Scene, sample_scene
+from .scene import Scene, sample_drawing, sample_scene
+from .style import DRAWN, TRAINING, Style
 
 QUESTIONS = 12  # about one picture, or about one description
-SIMPLE = 0.5  # share of drawings that show one thing
-DRAWN_TEXT = 0.06  # share of the other drawings that show a string
+READ = 0.25  # share of the pictures to read that show a string
 ENDLESS = 1_000_000  # scenes of a kind before those of the next kind begin
 FIRST = 10 * TRAINING_SEEDS  # the training seeds below are those of the encoders' own stages
 BESIDE = re.compile(r"\b(left|right) of\b|\babove\b|\bbelow\b")
@@ -45,7 +45,7 @@ class World:
         return make[kind](seed, rng)
 
     def _understanding(self, seed: int, rng: random.Random) -> Lesson:
-        scene = sample_scene(seed)
+        scene = sample_scene(seed, text_share=READ)
         pairs = [(pair.question, pair.answer) for pair in questions(scene, rng, QUESTIONS)]
         return Lesson(f"scene {seed}", tuple(pairs), picture=self._picture(scene))
 
@@ -61,11 +61,9 @@ class World:
         return Lesson(f"scene {seed}", tuple(pairs)) if pairs else self._text(seed, rng)
 
     def _generation(self, seed: int, rng: random.Random) -> Lesson:
-        if rng.random() < SIMPLE:
-            scene = sample_scene(seed, max_things=1, text_share=0)
-        else:
-            scene = sample_scene(seed, text_share=DRAWN_TEXT)
-        return Lesson(f"scene {seed}", caption=caption(scene, rng), picture=self._picture(scene))
+        scene = sample_drawing(seed)
+        picture = self._picture(scene, DRAWN)
+        return Lesson(f"scene {seed}", caption=caption(scene, rng), picture=picture)
 
-    def _picture(self, scene: Scene) -> np.ndarray:
-        return np.array(self.preprocessing.frame(Image.fromarray(render(scene))))
+    def _picture(self, scene: Scene, style: Style = TRAINING) -> np.ndarray:
+        return np.array(self.preprocessing.frame(Image.fromarray(render(scene, style))))

@@ -70,6 +70,7 @@ class Style:
 
 
 TRAINING = Style(color=10, ground=5, clouds=6, shade=8)
+DRAWN = Style(color=0, ground=0, clouds=0, shade=0)
 # Half the way from yellow to orange, the nearest two, is 45; three channels of 18 make 31.
 EVALUATION = Style(color=18, ground=10, clouds=9, shade=14, tilt=6.0, smallest=0.85)
 UNSEEN = Style(18, 10, 9, 14, 6.0, 0.85, unseen_fonts=True)
