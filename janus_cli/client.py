@@ -12,7 +12,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from . import __version__, runtime, wire
+from . import __version__, adapters, runtime, wire
 from .errors import ModelError
 from .files import wait_for_lock
 from .inputs import STDIN
@@ -62,7 +62,17 @@ class Warm:
             and choice.precision in ("auto", self.precision)
             and choice.family in ("auto", self.family)
             and choice.adapter == self.adapter
+            and not self.outdated()
         )
+
+    def outdated(self) -> bool:
+        """Whether its files were written again since, as by training that replaced them."""
+        files = [os.path.join(self.path, "config.json")]
+        if self.adapter:
+            files.append(os.path.join(self.adapter, adapters.WEIGHTS))
+        with contextlib.suppress(OSError):  # what is gone, it still knows
+            return any(os.stat(file).st_mtime > self.since for file in files)
+        return False
 
     def run(self, request: UnderstandRequest | ImagineRequest) -> Iterator[Event]:
         """The events of a request, as the tasks yield them in this process.

@@ -22,14 +22,15 @@ class Removal:
 
 
 def plan_removal(name: str) -> Removal:
-    """How an installed model or adapter would be removed; nothing is touched yet.
+    """How an installed model or adapter, or an unfinished one, would be removed; nothing is
+    touched yet.
 
     Raises:
         ModelError: it is not installed, or belongs to janus itself.
     """
     if name == weights.EMBEDDED:
         raise ModelError("model embedded: comes with janus and stays")
-    if name in adapters.installed():
+    if name in adapters.installed() or weights.has_run(name):
         return _plan_folder_removal(weights.shelf() / name)
     if name not in weights.installed():
         advice = "janus models lists them"

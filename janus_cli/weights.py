@@ -23,6 +23,7 @@ VAE_REPO = "stabilityai/sdxl-vae"  # what JanusFlow paints with
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 VAE_INSIDE, VAE_BESIDE = "vae", "sdxl-vae"  # its folder in that of a model, and beside it
 ADAPTER = "adapter_config.json"  # what a folder holds that is no model but an adapter
+RUN = "training/state.pt"  # what a folder holds in which janus train is not done
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -44,6 +45,12 @@ def find_model(choice: str | None) -> Path:
         return pulled
     if (folder / ADAPTER).is_file() or (shelf() / choice / ADAPTER).is_file():
         raise ModelError(f"model {choice}: is an adapter; give it with --adapter")
+    for place in (folder, shelf() / choice):
+        if (place / RUN).is_file():
+            raise ModelError(
+                f"model {choice}: its training has not come to its end; go on with it: "
+                f"janus train --resume -o {place}"
+            )
     if folder.is_dir():
         raise ModelError(f"model {choice}: holds no config.json; name the folder of a checkpoint")
     if folder.exists():
@@ -139,6 +146,12 @@ def shelf() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("janus") / "weights"
+
+
+def has_run(name: str) -> bool:
+    """Whether a name is that of a folder in `shelf()` where a training run has begun."""
+    plain = name not in ("", ".", "..") and os.path.basename(name) == name
+    return plain and (shelf() / name / RUN).is_file()
 
 
 def _shelved() -> list[str]:

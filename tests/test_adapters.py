@@ -1,8 +1,10 @@
 """Adapters: what is trained, what is merged while a model is loaded, and what is refused."""
 
 import json
+import os
 import random
 import shutil
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import ANY
@@ -278,12 +280,17 @@ def bend(tensors):
     tensors["language.layers.0.mlp.down.lora_A.weight"] = torch.ones(RANK, 9)
 
 
+def blur(tensors):
+    tensors["language.layers.0.mlp.down.lora_A.weight"][0, 0] = torch.nan
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
         (drop, "lacks tensor language.layers.2.mlp.down.lora_B.weight"),
         (add, "has unknown tensor language.layers.3.mlp.down.lora_B.weight"),
         (bend, "tensor language.layers.0.mlp.down.lora_A.weight has shape"),
+        (blur, "tensor language.layers.0.mlp.down.lora_A.weight holds what is no number"),
     ],
 )
 def test_damaged_tensors_are_named(damage, named, adapter, tiny):
@@ -365,6 +372,11 @@ def test_models_lists_adapters_and_rm_removes_them(janus, shelf):
     assert (teal["kind"], teal["rank"]) == ("lora", RANK)
     assert broken["adapter"] == "broken" and "adapter_config.json" in broken["error"]
     assert janus("rm", "broken", "--yes").code == 0
+    (shelf / "begun" / "training").mkdir(parents=True)
+    (shelf / "begun" / "training" / "state.pt").touch()
+    ended = janus("ask", "--model", "begun", "-q", "what?", "a.png")
+    assert ended.code == 3 and f"janus train --resume -o {shelf / 'begun'}" in ended.err
+    assert janus("rm", "begun", "--yes").code == 0
     assert [place.name for place in shelf.iterdir()] == ["teal"]
 
 
@@ -409,6 +421,20 @@ def test_what_fits():
         assert warm.fits(ModelChoice("a", adapter=adapter), here)
     for warm, adapter in ((plain, "/adapters/teal"), (teal, None), (teal, "/adapters/gold")):
         assert not warm.fits(ModelChoice("a", adapter=adapter), here)
+
+
+@pytest.mark.parametrize("file", ["model/config.json", "teal/adapter_model.safetensors"])
+def test_what_was_trained_again_is_not_answered_by_the_former(file, folder):
+    for name in ("model/config.json", "teal/adapter_model.safetensors"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
+    model, teal = str(folder / "model"), str(folder / "teal")
+    loaded = time.time() + 60
+    named = ("s", 1, client.__version__, model, "a", "cpu", "fp32", "auto", False, None, loaded)
+    warm = client.Warm(*named, 0, teal)
+    assert warm.fits(ModelChoice(model, adapter=teal), folder / "model")
+    os.utime(folder / file, (loaded + 1, loaded + 1))
+    assert not warm.fits(ModelChoice(model, adapter=teal), folder / "model")
 
 
 def test_a_warm_model_answers_whoever_wants_its_adapter(

@@ -215,6 +215,9 @@ def test_what_does_not_go_together_is_refused(tiny):
     Path("data/all.jsonl").write_text(json.dumps({"text": "red"}))
     refused(UsageError, "the data has nothing for understanding", mixture="1:1:0")
     refused(UsageError, "--stage 1: learns from understanding and generation", stage="1")
+    alone = {"mixture": "0:1:0"}
+    refused(UsageError, "--stage 1: trains what stands between", stage="1", **alone)
+    refused(UsageError, "--aligners: trains what stands between", adapter="aligners", **alone)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,8 @@ def test_what_does_not_go_together_is_refused(tiny):
         ("--minutes", {"minutes": 1e7}),
         ("--fall", {"fall": 1.5}),
         ("--precision", {"precision": "int8"}),
+        ("--rank: is that of --lora", {"rank": 4}),
+        ("--rank: is that of --lora", {"rank": 4, "adapter": "aligners"}),
         ("--resume, --force", {"resume": True, "force": True}),
     ],
 )

@@ -59,9 +59,13 @@ class Changes:
             if names:
                 raise self.error(f"{what} tensor {min(names)}")
         for name, shape in wanted.items():
-            found = self.tensors[name].shape
-            if found != shape:
-                raise self.error(f"tensor {name} has shape {found}, but the model asks for {shape}")
+            stored = self.tensors[name]
+            if stored.shape != shape:
+                raise self.error(
+                    f"tensor {name} has shape {stored.shape}, but the model asks for {shape}"
+                )
+            if not stored.read().isfinite().all():
+                raise self.error(f"tensor {name} holds what is no number")
 
     def notes(self, path: Path) -> tuple[str, ...]:
         """A line for the user where the model at this path is not the one it was trained on."""
