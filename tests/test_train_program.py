@@ -77,34 +77,42 @@ def test_own_data_trains_a_model_that_answers(janus):
 
 
 STOPPED = """
-import os, signal, sys
+import multiprocessing, os, signal, sys
 from janus_cli.__main__ import main
 from janus_cli.train.loop import Trainer
 number, step = int(sys.argv.pop(1)), Trainer.step
 def stopping(self, passes):
     record = step(self, passes)
-    if record.step == 3:
+    if record.step == 3 and number:
         os.killpg(0, number)
+    if record.step == 3 and not number:
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
     return record
 Trainer.step = stopping
 sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_run_that_was_stopped_goes_on_to_the_same_result(number, environment, tiny):
-    """A signal in the middle of a step; a process reads ahead meanwhile, and ends quietly."""
-    write_data()
+def stopped(number: int, environment) -> subprocess.CompletedProcess:
+    """A run that gets a signal in the middle of a step; with 0, its readers are killed."""
     flags = ("train", "data", "--model", "tiny", "--steps", "5", "--batch", "3", "--device", "cpu")
-    command = [sys.executable, "-c", STOPPED, str(int(number)), *flags, "-o", "out"]
-    ended = subprocess.run(
-        command,
+    return subprocess.run(
+        [sys.executable, "-c", STOPPED, str(int(number)), *flags, "-o", "out"],
         env=environment,
         capture_output=True,
         text=True,
         timeout=100,
         start_new_session=True,  # for the signal reaches the whole group, as that of a terminal
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(number, environment, tiny):
+    """A signal in the middle of a step; a process reads ahead meanwhile, and ends quietly."""
+    write_data()
+    ended = stopped(number, environment)
     assert ended.returncode == 128 + number
     assert ended.stderr == ("janus: interrupted\n" if number == signal.SIGINT else "")
     assert ended.stdout == "" and not Path("out/config.json").exists()
@@ -113,6 +121,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(number, environment, 
     go(options(output="unbroken", steps=5))
     files = [Path(name, "model.safetensors").read_bytes() for name in ("out", "unbroken")]
     assert files[0] == files[1] != Path("tiny/model.safetensors").read_bytes()
+
+
+def test_a_reader_that_was_killed_is_one_line(environment, tiny):
+    write_data()
+    ended = stopped(0, environment)
+    assert ended.returncode == 3 and ended.stderr.count("\n") == 1
+    assert "a process that reads the data was ended from outside" in ended.stderr
+    assert Path("out/training/state.pt").is_file()
 
 
 # The request

@@ -16,7 +16,8 @@ from janus_cli.train.world.scene import (
     CHARACTERS,
     CLASSES,
     COLORS,
-    DRAWN_SIZES,
+    DRAWN_ALONE,
+    DRAWN_AMONG,
     GAP,
     GRID,
     KINDS,
@@ -110,7 +111,8 @@ def test_drawings_keep_to_the_grid_and_look_the_same_wherever_they_stand():
     drawings = [sample_drawing(seed) for seed in range(200)]
     for scene in drawings:
         for index, thing in enumerate(scene.things):
-            assert thing.size in DRAWN_SIZES and thing.angle == 0
+            assert thing.size == (DRAWN_ALONE if len(scene.things) == 1 else DRAWN_AMONG)
+            assert thing.angle == 0
             assert all(side % GRID == 0 and GRID <= side <= SIDE - GRID for side in thing.box)
             for other in scene.things[:index]:
                 left, top, right, bottom = thing.box

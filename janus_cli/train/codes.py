@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from ..engine.vq import VQTokenizer
+from .data import TRAINING_SEEDS, to_pixels
+from .world.render import render
+from .world.scene import sample_drawing
+from .world.style import DRAWN
 
+TYPICAL = 80  # drawings in which the frequencies of codes are counted
 PATIENCE = 0.01  # squared distance on the unit sphere that one nat is worth
 ROUNDS = 12
 
@@ -49,3 +54,10 @@ class FrequentCodes:
 
     def _choose(self, distances: Tensor) -> Tensor:
         return (distances - self.patience * self.log_frequency).argmin(-1)
+
+
+def codes_of_drawings(vq: VQTokenizer) -> FrequentCodes:
+    """The codes that the embedded model learns to draw with: those frequent in its world."""
+    scenes = (sample_drawing(TRAINING_SEEDS + number) for number in range(TYPICAL))
+    pictures = torch.stack([torch.from_numpy(render(scene, DRAWN)) for scene in scenes])
+    return FrequentCodes(vq, to_pixels(pictures).to(vq.quantize.entries()))

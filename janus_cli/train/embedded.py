@@ -16,23 +16,17 @@ from pathlib import Path
 
 import torch
 
-from .codes import FrequentCodes
-from .data import TRAINING_SEEDS, to_pixels
 from .export import draw_examples, export
 from .keeping import INSIDE, STATE
 from .request import TrainRequest
 from .run import open_run
 from .start import write_start
-from .world.render import render
-from .world.scene import sample_drawing
-from .world.style import DRAWN
 
-SHARES = {"vq": 0.18, "vision": 0.16, "words": 0.04, "1": 0.02, "2": 0.2, "3": 0.4}
+SHARES = {"vq": 0.15, "vision": 0.25, "words": 0.04, "1": 0.02, "2": 0.14, "3": 0.4}
 """Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""
 LAST = "3"
 RATES = {"words": 2e-3, "1": 2e-3, "2": 2e-3, "3": 2e-3}
 ENCODERS = {"vq": "vq_stage", "vision": "vision_stage"}
-TYPICAL = 160  # pictures on which the frequencies of codes are counted
 SHOWN = 25  # steps between two lines
 
 
@@ -77,10 +71,6 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
         resume=(folder / INSIDE / STATE).is_file(),
     )
     run, _ = open_run(request)
-    model = run.pupil.model
-    scenes = (sample_drawing(TRAINING_SEEDS + n) for n in range(TYPICAL))
-    pictures = torch.stack([torch.from_numpy(render(scene, DRAWN)) for scene in scenes])
-    run.trainer.encode = FrequentCodes(model.vq, to_pixels(pictures.to(model.device)))
     for record, _ in run.go():
         if record.step % SHOWN == 0:
             losses = " ".join(
@@ -121,7 +111,9 @@ if __name__ == "__main__":
     parser.add_argument("--base", type=Path, help="a trained model to go on from, in fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=24, help="pictures, or lessons, of a step")
-    parser.add_argument("--length", type=int, default=1280, help="positions of a packed sequence")
+    parser.add_argument(
+        "--length", type=int, default=640, help="positions: one picture with its words"
+    )
     parser.add_argument("--mixture", help="of all stages, where it is not that of the papers")
     parser.add_argument(
         "--fall", type=float, default=0.4, help="share of the last stage in which its rate falls"
@@ -135,4 +127,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is done is kept
     torch.set_num_threads(chosen.threads)
     torch.set_float32_matmul_precision("high")
-    train(chosen)
+    try:
+        train(chosen)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it was")

@@ -11,8 +11,10 @@ from typing import Any
 from .. import weights
 from ..engine.checkpoint import name_of
 from ..engine.machine import choose_device
+from ..errors import ModelError
 from . import keeping
 from .board import open_board, show_on
+from .codes import codes_of_drawings
 from .folder import Folder
 from .lessons import Source
 from .loop import Record, Settings, Trainer
@@ -30,8 +32,10 @@ from .result import write_adapter, write_model
 from .sequences import Scribe
 from .stages import STAGES
 from .stream import Course
+from .world.source import World
 
 SAVE_SECONDS = 600
+LOST = "DataLoader worker"
 
 
 @dataclass
@@ -54,6 +58,9 @@ class Run:
     def go(self) -> Generator[tuple[Record, tuple[str, ...]]]:
         """Train; what each step did, and the complaints on its way. However it ends, it can be
         resumed from its last whole step.
+
+        Raises:
+            JanusError: it cannot go on.
         """
         trainer, saved = self.trainer, time.monotonic()
         if self.request.force:  # a run that lay here before is not to be resumed for this one
@@ -68,6 +75,13 @@ class Run:
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self.save()
                     saved = time.monotonic()
+        except RuntimeError as error:
+            if LOST not in str(error):  # torch says so wherever the loop is at that moment
+                raise
+            raise ModelError(
+                "a process that reads the data was ended from outside, as when memory is short; "
+                "go on with --resume, where it happens again with --workers 0"
+            ) from error
         finally:
             if board is not None:
                 board.close()
@@ -111,7 +125,10 @@ def open_run(request: TrainRequest) -> tuple[Run, list[str]]:
     length = choose_length(request, pupil, mixture, device)
     attach(request, stage, pupil.model)
     settings = make_settings(request, stage, device)
-    trainer = Trainer(pupil.model, pupil.preprocessing, settings)
+    encode = None
+    if mixture.generation and any(isinstance(source, World) for source in sources):
+        encode = codes_of_drawings(pupil.model.vq)
+    trainer = Trainer(pupil.model, pupil.preprocessing, settings, encode)
     scribe = Scribe(
         pupil.writer, pupil.model.config.image_tokens, length=length, masked=stage.masked
     )

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import InputError, ModelError
+from ..errors import InputError
 from .lessons import Lesson, Source
 from .mixture import Mixture
 from .packing import Batch, collate, pack
@@ -90,11 +90,7 @@ class Course(Dataset):
         raise InputError(f"{complaints[-1]}; and so is everything else of {kind}")
 
     def stream(self, first: int, *, workers: int = 0) -> Iterator[Material]:
-        """The materials of steps `first`, `first + 1`, ..., without end.
-
-        Raises:
-            ModelError: a process that makes them was ended from outside.
-        """
+        """The materials of steps `first`, `first + 1`, ..., without end."""
         loader = DataLoader(
             self,
             batch_size=None,
@@ -103,15 +99,7 @@ class Course(Dataset):
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=one_thread,
         )
-        try:
-            yield from loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ModelError(
-                "a process that reads the data was ended, as when memory is short; go on with "
-                "--resume, and a lower --batch or --workers if it happens again"
-            ) from error
+        return iter(loader)
 
 
 def split(rows: list[list[Sample]], most: int) -> list[list[list[Sample]]]:

@@ -37,7 +37,7 @@ FONT_SLOTS = 12  # the renderer wraps a slot round to the fonts it finds
 TILT = 12.0
 EDGE, GAP = 4, 6
 GRID = 32  # pixels between the places of a drawing: two codes of the VQ tokenizer
-DRAWN_SIZES = (64, 96)
+DRAWN_ALONE, DRAWN_AMONG = 96, 64  # sizes of a thing alone, and of one among others
 NEBULAE = 4  # patterns that drawings have, so that a decoder can know them
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -125,7 +125,7 @@ def sample_scene(
 
 
 def sample_drawing(seed: int, *, simple: float = 0.5) -> Scene:
-    """What a decoder is taught to draw: few things, upright, of two sizes, on a grid.
+    """What a decoder is taught to draw: few things, upright, on a grid, one of them large.
 
     A caption says what is in a picture and not where, how large and how askew. Of all that a
     decoder can only guess, and over `sample_scene` the guesses are most of the loss. On the grid a
@@ -144,7 +144,7 @@ def sample_drawing(seed: int, *, simple: float = 0.5) -> Scene:
     classes += [rng.choice(classes) for _ in range(extra)]
     background, nebula = rng.choice(BACKGROUNDS), seed % NEBULAE
     while True:
-        things = _place_on_grid(rng, classes)
+        things = _place_on_grid(rng, classes, DRAWN_ALONE if alone else DRAWN_AMONG)
         if len(things) == len(classes):
             return Scene(background, tuple(things), (), nebula)
 
@@ -234,12 +234,13 @@ def _place_things(
     return things
 
 
-def _place_on_grid(rng: random.Random, classes: list[tuple[str | None, str]]) -> list[Thing]:
+def _place_on_grid(
+    rng: random.Random, classes: list[tuple[str | None, str]], size: int
+) -> list[Thing]:
     """Things with a free cell of the grid between them; one that finds no room is left out."""
     things: list[Thing] = []
+    cells = range(GRID, SIDE - GRID - size + 1, GRID)
     for color, kind in classes:
-        size = rng.choice(DRAWN_SIZES)
-        cells = range(GRID, SIDE - GRID - size + 1, GRID)
         free = [
             (x, y)
             for x, y in product(cells, cells)

@@ -18,7 +18,8 @@ from .scene import Scene, sample_drawing, sample_scene
 from .style import DRAWN, TRAINING, Style
 
 QUESTIONS = 12  # about one picture, or about one description
-READ = 0.25  # share of the pictures to read that show a string
+READ = 0.4  # share of the pictures to read that show a string
+READ_QUESTIONS = 4  # about such a picture: there is little to ask, and more pictures teach more
 ENDLESS = 1_000_000  # scenes of a kind before those of the next kind begin
 FIRST = 10 * TRAINING_SEEDS  # the training seeds below are those of the encoders' own stages
 BESIDE = re.compile(r"\b(left|right) of\b|\babove\b|\bbelow\b")
@@ -46,7 +47,8 @@ class World:
 
     def _understanding(self, seed: int, rng: random.Random) -> Lesson:
         scene = sample_scene(seed, text_share=READ)
-        pairs = [(pair.question, pair.answer) for pair in questions(scene, rng, QUESTIONS)]
+        number = QUESTIONS if scene.things else READ_QUESTIONS
+        pairs = [(pair.question, pair.answer) for pair in questions(scene, rng, number)]
         return Lesson(f"scene {seed}", tuple(pairs), picture=self._picture(scene))
 
     def _text(self, seed: int, rng: random.Random) -> Lesson:
