@@ -62,7 +62,7 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
         fall=options.fall if name == LAST else 0.0,
         batch=options.batch,
         length=options.length,
-        rate=RATES[name],
+        rate=options.rate or RATES[name],
         optimizer="muon",
         device=options.device,
         workers=options.workers,
@@ -115,6 +115,7 @@ if __name__ == "__main__":
         "--length", type=int, default=640, help="positions: one picture with its words"
     )
     parser.add_argument("--mixture", help="of all stages, where it is not that of the papers")
+    parser.add_argument("--rate", type=float, help="of all stages, instead of their own")
     parser.add_argument(
         "--fall", type=float, default=0.4, help="share of the last stage in which its rate falls"
     )

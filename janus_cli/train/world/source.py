@@ -18,7 +18,7 @@ from .scene import Scene, sample_drawing, sample_scene
 from .style import DRAWN, TRAINING, Style
 
 QUESTIONS = 12  # about one picture, or about one description
-READ = 0.4  # share of the pictures to read that show a string
+READ = 0.25  # share of the pictures to read that show a string
 READ_QUESTIONS = 4  # about such a picture: there is little to ask, and more pictures teach more
 ENDLESS = 1_000_000  # scenes of a kind before those of the next kind begin
 FIRST = 10 * TRAINING_SEEDS  # the training seeds below are those of the encoders' own stages
