@@ -50,6 +50,15 @@ def test_every_kind_of_line_is_a_lesson():
     }
 
 
+def test_a_question_and_a_text_on_one_line_are_both_learned():
+    source, complaints = read({"question": "who?", "answer": "I", "text": "it is I"})
+    lessons = [source.lesson("text", number) for number in range(2)]
+    assert not complaints and {(one.pairs, one.text) for one in lessons} == {
+        ((("who?", "I"),), None),
+        ((), "it is I"),
+    }
+
+
 def test_a_picture_to_read_is_framed_and_one_to_draw_is_cropped():
     source, _ = read(*LINES)
     with Image.open("a.png") as image:
@@ -75,7 +84,8 @@ def test_every_lesson_comes_once_a_turn_in_an_order_of_its_own():
     [
         ("not json", "is no JSON"),
         ("[1, 2]", "is no JSON object"),
-        ({"image": "a.png"}, "has neither 'question' and 'answer'"),
+        ({"image": "a.png"}, "an image lacks its question and answer, or its caption"),
+        ({"image": "a.png", "text": "a cat"}, "an image lacks its question"),
         ({"image": "a.png", "question": "what?"}, "a question and its answer go together"),
         ({"answer": "yes"}, "a question and its answer go together"),
         ({"caption": "a cat"}, "a caption lacks its 'image'"),
