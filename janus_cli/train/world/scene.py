@@ -38,6 +38,7 @@ TILT = 12.0
 EDGE, GAP = 4, 6
 GRID = 32  # pixels between the places of a drawing: two codes of the VQ tokenizer
 DRAWN_ALONE, DRAWN_AMONG = 96, 64  # sizes of a thing alone, and of one among others
+SIMPLE = 0.5  # share of drawings that show one thing
 NEBULAE = 4  # patterns that drawings have, so that a decoder can know them
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -124,18 +125,15 @@ def sample_scene(
             return Scene(background, tuple(things), (), seed)
 
 
-def sample_drawing(seed: int, *, simple: float = 0.5) -> Scene:
+def sample_drawing(seed: int) -> Scene:
     """What a decoder is taught to draw: few things, upright, on a grid, one of them large.
 
     A caption says what is in a picture and not where, how large and how askew. Of all that a
     decoder can only guess, and over `sample_scene` the guesses are most of the loss. On the grid a
     thing has nearly the same codes wherever it stands: what is left to learn is in the caption.
-
-    Args:
-        simple: share of the pictures that show one thing.
     """
     rng = random.Random(f"drawing {seed}")
-    alone = rng.random() < simple
+    alone = rng.random() < SIMPLE
     classes = _sample_classes(rng, 1 if alone else rng.randint(1, 2))
     least, most = (1, 1) if alone else (2, 6) if len(classes) == 1 else (2, 5)
     extra = rng.randint(least, most) - len(classes)
