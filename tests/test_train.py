@@ -7,7 +7,9 @@ from janus_cli.engine.prompt import JANUS_PRO, SYSTEM, PromptWriter
 from janus_cli.engine.vq import VQTokenizer
 from janus_cli.train import recipe
 from janus_cli.train.data import TRAINING_SEEDS, stream
+from janus_cli.train.vision_stage import CLASS_COUNTS, LabelledPicture
 from janus_cli.train.vq_stage import quantize, revive_dead_codes
+from janus_cli.train.world.scene import sample_crowd
 from janus_cli.train.world.vocabulary import SPECIAL_TOKENS, build_tokenizer
 
 SCENES = 300  # of the tokenizer's corpus; training takes more
@@ -77,3 +79,17 @@ def test_streams_deal_every_seed_once():
 
 def seed_itself(seed: int) -> int:
     return seed
+
+
+def test_the_tower_is_told_what_lies_under_a_patch_and_where_it_is():
+    seed = 5  # one of the crowded pictures
+    scene = sample_crowd(seed)
+    labels = LabelledPicture(32)(seed)[1]
+    assert set(labels) == set(CLASS_COUNTS)
+    for label, values in labels.items():
+        assert values.shape == (144,)
+        assert set(values.tolist()) <= set(range(CLASS_COUNTS[label]))
+    centers = {(thing.y // 32, thing.x // 32) for thing in scene.things}
+    told = labels["center"] > 0
+    places = torch.stack((labels["row"], labels["column"]), dim=1)
+    assert {tuple(place) for place in places[told].tolist()} == centers

@@ -2,7 +2,8 @@
 
 The papers take a tower that was trained on pairs of pictures and words (SigLIP). A small one that
 has seen nothing learns faster from what lies under every patch: kind, color, character, and whose
-center it is. The linear heads that ask for these labels are dropped afterwards.
+center it is. It also has to tell where the patch is: a decoder that attends to a thing learns
+its place from nothing else. The linear heads that ask for these labels are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .world.scene import (
     COLORS,
     KINDS,
     PICTOGRAMS,
+    SIDE,
     sample_crowd,
     sample_scene,
 )
@@ -38,7 +40,11 @@ CLASS_COUNTS = {
     "center": 1 + len(CLASSES),
     "character": 1 + len(CHARACTERS),
     "background": len(BACKGROUNDS),
+    "row": SIDE // recipe.EMBEDDED.vision.patch_size,
+    "column": SIDE // recipe.EMBEDDED.vision.patch_size,
 }
+EVERYWHERE = ("background", "row", "column")
+"""Labels that every patch has; of the others 0 is none."""
 
 
 class LabelHeads(nn.Module):
@@ -55,7 +61,7 @@ class LabelHeads(nn.Module):
 
         Args:
             features: (B, T, D).
-            labels: (B, T) int64 each, where 0 is nothing, except for the background.
+            labels: (B, T) int64 each.
         """
         losses = {}
         for label, head in self.heads.items():
@@ -63,7 +69,7 @@ class LabelHeads(nn.Module):
                 head(features).transpose(1, 2), labels[label], reduction="none"
             )
             filled = labels[label] > 0
-            if label == "background" or not filled.any():
+            if label in EVERYWHERE or not filled.any():
                 losses[label] = entropy.mean()
             else:
                 losses[label] = entropy[filled].mean() + entropy[~filled].mean()
@@ -74,7 +80,7 @@ class LabelHeads(nn.Module):
         """Share of right patches among those with something on them."""
         result = {}
         for label, head in self.heads.items():
-            filled = labels[label] > 0
+            filled = labels[label] >= (0 if label in EVERYWHERE else 1)
             right = head(features).argmax(-1) == labels[label]
             result[label] = right[filled].float().mean().item()
         return result
@@ -99,6 +105,9 @@ class LabelledPicture:
             for label, values in patch_labels(scene, self.patch).items()
         }
         labels["background"] = labels["background"].expand(labels["kind"].shape)
+        side = SIDE // self.patch
+        places = torch.arange(side**2)
+        labels |= {"row": places // side, "column": places % side}
         return torch.from_numpy(render(scene)), labels
 
 
@@ -123,7 +132,7 @@ def train(
         state = recipe.restore(start)
         tower.load_state_dict(state["model"])
         if "heads" in state:
-            heads.load_state_dict(state["heads"])
+            heads.load_state_dict(state["heads"], strict=False)  # a label may be new
     both = nn.ModuleDict({"tower": tower, "heads": heads}).to(device)
     optimizers = recipe.optimizers(both, rate=rate)
     make = LabelledPicture(config.patch_size)
