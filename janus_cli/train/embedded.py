@@ -4,6 +4,9 @@ What the papers take ready-made comes first: the VQ tokenizer, the vision tower,
 knows words. The three stages of Janus-Pro follow, with the rates of a small model that starts from
 nothing. A stage that is finished is not done again, and one that was interrupted goes on, so the
 same command carries on over as many runs as it takes.
+
+On a CPU most is learned from encoded pictures: the last stage with `--pool 12000` first, and then,
+with `--base` what came out of it and another `--folder`, as the papers have it.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ import torch
 
 from .export import draw_examples, export
 from .keeping import INSIDE, STATE
+from .pool import write_pool
+from .pupil import open_pupil
 from .request import TrainRequest
 from .run import open_run
 from .start import write_start
+from .world.source import World
 
 SHARES = {"vq": 0.15, "vision": 0.25, "words": 0.04, "1": 0.02, "2": 0.14, "3": 0.4}
 """Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""
@@ -70,7 +76,8 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
         seed=options.seed,
         resume=(folder / INSIDE / STATE).is_file(),
     )
-    run, _ = open_run(request)
+    pool = fill_pool(base, options) if options.pool and name == LAST else None
+    run, _ = open_run(request, pool)
     for record, _ in run.go():
         if record.step % SHOWN == 0:
             losses = " ".join(
@@ -80,6 +87,17 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
             )
             print(f"stage {name} step {record.step} {losses}", flush=True)
     run.finish()
+    return folder
+
+
+def fill_pool(base: Path, options: argparse.Namespace) -> Path:
+    """Pictures that the encoders of a model have encoded, and half as many drawings."""
+    folder: Path = options.folder / "pool"
+    if not folder.is_dir():
+        pupil = open_pupil(base, torch.device(options.device))
+        counts = {"understanding": options.pool, "generation": max(1, options.pool // 2)}
+        world = World(pupil.preprocessing, seed=options.seed)
+        write_pool(pupil, world, folder, counts, workers=options.workers)
     return folder
 
 
@@ -118,6 +136,9 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, help="of all stages, instead of their own")
     parser.add_argument(
         "--fall", type=float, default=0.4, help="share of the last stage in which its rate falls"
+    )
+    parser.add_argument(
+        "--pool", type=int, help="encoded pictures that the last stage learns from, tower frozen"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the pictures")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")

@@ -28,7 +28,9 @@ class Lesson:
     caption: str | None = None
     """What the picture is drawn from."""
     picture: np.ndarray | None = None
-    """(S, S, 3) uint8, S being the image size of the model."""
+    """(S, S, 3) uint8, S being the image size of the model; or what its encoders make of that, see
+    pool.py.
+    """
 
 
 class Source(Protocol):

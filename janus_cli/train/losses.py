@@ -31,7 +31,7 @@ def loss_sums(
     """
     embeddings = model.embed_text(batch.ids.clamp(min=0))  # (B, T, D)
     if len(batch.seen):
-        features = model.embed_images(pixels_of(batch.seen, preprocessing))
+        features = model.aligner(features_of(model, batch.seen, preprocessing))
         slots = (batch.ids == SEEN)[:, :, None]
         embeddings = embeddings.masked_scatter(slots, features.to(embeddings))
     codes = torch.empty(0, dtype=torch.int64, device=embeddings.device)
@@ -54,9 +54,21 @@ def weighted(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (entropies * weights).sum()
 
 
+def features_of(model: Janus, pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 pictures (N, S, S, 3) to what the vision tower makes of them (N, image tokens, D).
+
+    Features are themselves, so that a frozen tower need not see a picture twice.
+    """
+    if pictures.dtype != torch.uint8:
+        return pictures.to(model.dtype)
+    return model.vision(pixels_of(pictures, preprocessing).to(model.dtype))
+
+
 @torch.no_grad()
 def codes_of(pictures: Tensor, encode: Encode) -> Tensor:
-    """uint8 pictures (N, S, S, 3) to their codes (N, image tokens), in fp32."""
+    """uint8 pictures (N, S, S, 3), or codes already, to codes (N, image tokens), in fp32."""
+    if pictures.dtype != torch.uint8:
+        return pictures.long()
     with torch.autocast(pictures.device.type, enabled=False):
         return encode(to_pixels(pictures)).flatten(1)
 

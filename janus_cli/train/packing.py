@@ -23,7 +23,7 @@ class Batch:
     """Rows of packed samples, padded on the right to the longest.
 
     ids, targets, positions, branches, weights (B, T) as in Sample; samples (B, T) int64 numbers the
-    samples of a row, and padding is one more. seen, drawn (N, S, S, 3) uint8 are the pictures that
+    samples of a row, and padding is one more. seen, drawn (N, ...) are the pictures of lessons that
     are read and drawn, in the order in which they stand in the rows.
     """
 

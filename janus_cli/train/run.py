@@ -26,6 +26,7 @@ from .plan import (
     open_sources,
     require_learner,
 )
+from .pool import Pool
 from .pupil import Pupil, open_pupil
 from .request import RANK, WORLD, TrainRequest
 from .result import write_adapter, write_model
@@ -100,8 +101,11 @@ class Run:
         write_model(pupil.model, pupil.writer, pupil.checkpoint, self.folder, dtype=pupil.dtype)
 
 
-def open_run(request: TrainRequest) -> tuple[Run, list[str]]:
+def open_run(request: TrainRequest, pool: Path | None = None) -> tuple[Run, list[str]]:
     """Load a model and its data for a request; the run, and complaints about the data.
+
+    Args:
+        pool: what `write_pool` wrote with the encoders of that model, to learn from instead.
 
     Raises:
         JanusError: something that was asked for is not there, or does not go together.
@@ -115,6 +119,8 @@ def open_run(request: TrainRequest) -> tuple[Run, list[str]]:
     pupil = open_pupil(path, device)
     complaints: list[str] = []
     sources = open_sources(request, pupil, complaints.append)
+    if pool is not None:
+        sources = [Pool(source, pool) for source in sources if isinstance(source, World)]
     stage, notes = STAGES[request.stage], []
     mixture = choose_mixture(request, stage, sources)
     if not request.mixture and mixture != stage.mixture:

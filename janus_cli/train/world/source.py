@@ -15,7 +15,7 @@ from .captions import caption, describe
 from .questions import questions
 from .render import render
 from .scene import Scene, sample_drawing, sample_scene
-from .style import DRAWN, TRAINING, Style
+from .style import DRAWN, TRAINING
 
 QUESTIONS = 12  # about one picture, or about one description
 READ = 0.25  # share of the pictures to read that show a string
@@ -36,36 +36,48 @@ class World:
         return ENDLESS
 
     def lesson(self, kind: str, number: int) -> Lesson:
-        seed = FIRST + (len(KINDS) * self.seed + KINDS.index(kind)) * ENDLESS + number
-        rng = random.Random(f"{kind} {seed}")
-        make = {
-            "understanding": self._understanding,
-            "text": self._text,
-            "generation": self._generation,
-        }
-        return make[kind](seed, rng)
+        rng = random.Random(f"{kind} {self._seed(kind, number)}")
+        scene = self.scene(kind, number)
+        if kind == "text":
+            return tell(scene, rng)
+        return (order if kind == "generation" else ask)(scene, rng, self.picture(kind, number))
 
-    def _understanding(self, seed: int, rng: random.Random) -> Lesson:
-        scene = sample_scene(seed, text_share=READ)
-        number = QUESTIONS if scene.things else READ_QUESTIONS
-        pairs = [(pair.question, pair.answer) for pair in questions(scene, rng, number)]
-        return Lesson(f"scene {seed}", tuple(pairs), picture=self._picture(scene))
+    def scene(self, kind: str, number: int) -> Scene:
+        """What the lesson with a number is about."""
+        seed = self._seed(kind, number)
+        if kind == "generation":
+            return sample_drawing(seed)
+        return (
+            sample_scene(seed, text_share=READ) if kind == "understanding" else sample_scene(seed)
+        )
 
-    def _text(self, seed: int, rng: random.Random) -> Lesson:
-        """A description, and questions that it answers: language, numbers and places."""
-        scene = sample_scene(seed)
-        told = describe(scene, "long")
-        pairs = [
-            (f"{told}\n{pair.question}", pair.answer)
-            for pair in questions(scene, rng, QUESTIONS)
-            if not BESIDE.search(pair.question)
-        ]
-        return Lesson(f"scene {seed}", tuple(pairs)) if pairs else self._text(seed, rng)
+    def picture(self, kind: str, number: int) -> np.ndarray:
+        """The picture of that lesson, framed, (S, S, 3) uint8."""
+        pixels = render(self.scene(kind, number), DRAWN if kind == "generation" else TRAINING)
+        return np.array(self.preprocessing.frame(Image.fromarray(pixels)))
 
-    def _generation(self, seed: int, rng: random.Random) -> Lesson:
-        scene = sample_drawing(seed)
-        picture = self._picture(scene, DRAWN)
-        return Lesson(f"scene {seed}", caption=caption(scene, rng), picture=picture)
+    def _seed(self, kind: str, number: int) -> int:
+        return FIRST + (len(KINDS) * self.seed + KINDS.index(kind)) * ENDLESS + number
 
-    def _picture(self, scene: Scene, style: Style = TRAINING) -> np.ndarray:
-        return np.array(self.preprocessing.frame(Image.fromarray(render(scene, style))))
+
+def ask(scene: Scene, rng: random.Random, picture: np.ndarray) -> Lesson:
+    """Questions about a picture of a scene."""
+    number = QUESTIONS if scene.things else READ_QUESTIONS
+    pairs = [(pair.question, pair.answer) for pair in questions(scene, rng, number)]
+    return Lesson(f"scene {scene.seed}", tuple(pairs), picture=picture)
+
+
+def order(scene: Scene, rng: random.Random, picture: np.ndarray) -> Lesson:
+    """A picture of a scene to draw from one of its captions."""
+    return Lesson(f"scene {scene.seed}", caption=caption(scene, rng), picture=picture)
+
+
+def tell(scene: Scene, rng: random.Random) -> Lesson:
+    """A description, and questions that it answers: language, numbers and places."""
+    told = describe(scene, "long")
+    pairs = [
+        (f"{told}\n{pair.question}", pair.answer)
+        for pair in questions(scene, rng, QUESTIONS)
+        if not BESIDE.search(pair.question)
+    ]
+    return Lesson(f"scene {scene.seed}", tuple(pairs)) if pairs else tell(scene, rng)
