@@ -10,7 +10,7 @@ import pytest
 from janus_cli.train.world import render as rendering
 from janus_cli.train.world.captions import NUMBERS, caption, describe
 from janus_cli.train.world.questions import NO_TEXT, corpus, neighbor, questions
-from janus_cli.train.world.render import PALETTE, character_centers, patch_labels, render
+from janus_cli.train.world.render import MOST, PALETTE, character_centers, patch_labels, render
 from janus_cli.train.world.scene import (
     BACKGROUNDS,
     CHARACTERS,
@@ -306,17 +306,24 @@ def test_labels_agree_with_the_scene(patch):
     kinds = (*KINDS, *PICTOGRAMS)
     for scene in SCENES[:60] + CROWDS[:10]:
         labels = patch_labels(scene, patch)
-        assert all(labels[name].shape == (grid * grid,) for name in labels if name != "background")
+        of_patches = set(labels) - {"background", "things"}
+        assert all(labels[name].shape == (grid * grid,) for name in of_patches)
         assert all(label.dtype == np.int64 for label in labels.values())
         assert BACKGROUNDS[int(labels["background"])] == scene.background
         centers = sorted(labels["center"][labels["center"] > 0] - 1)
         assert centers == sorted(CLASSES.index((t.color, t.kind)) for t in scene.things)
+        assert labels["things"] == min(MOST, len(scene.things))
         for thing in scene.things:
             here = thing.y // patch * grid + thing.x // patch
             if thing.kind != "ring":
                 assert labels["kind"][here] == 1 + kinds.index(thing.kind)
                 color = 1 + COLORS.index(thing.color) if thing.color else 0
                 assert labels["color"][here] == color
+                assert labels["alike"][here] == count(scene, thing.color, thing.kind)
+            assert (labels["row"][here], labels["column"][here]) == (
+                thing.y // patch,
+                thing.x // patch,
+            )
         if not scene.things:
             assert not labels["kind"].any() and not labels["color"].any()
 

@@ -1,9 +1,10 @@
 """Stage 0b: train the vision tower from nothing on labels of patches.
 
 The papers take a tower that was trained on pairs of pictures and words (SigLIP). A small one that
-has seen nothing learns faster from what lies under every patch: kind, color, character, and whose
-center it is. It also has to tell where the patch is: a decoder that attends to a thing learns
-its place from nothing else. The linear heads that ask for these labels are dropped afterwards.
+has seen nothing learns faster from what lies under every patch: kind, color, character, whose
+center it is, and how many of the kind there are. It also has to tell where the patch is: a decoder
+that attends to a thing learns its place from nothing else. The linear heads that ask for these
+labels are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..engine.config import VisionConfig
 from ..engine.vision import VisionTower
 from . import recipe
 from .data import TRAINING_SEEDS, stream, to_pixels
-from .world.render import patch_labels, render
+from .world.render import MOST, patch_labels, render
 from .world.scene import (
     BACKGROUNDS,
     CHARACTERS,
@@ -40,10 +41,12 @@ CLASS_COUNTS = {
     "center": 1 + len(CLASSES),
     "character": 1 + len(CHARACTERS),
     "background": len(BACKGROUNDS),
+    "alike": 1 + MOST,
+    "things": 1 + MOST,
     "row": SIDE // recipe.EMBEDDED.vision.patch_size,
     "column": SIDE // recipe.EMBEDDED.vision.patch_size,
 }
-EVERYWHERE = ("background", "row", "column")
+EVERYWHERE = ("background", "things", "row", "column")
 """Labels that every patch has; of the others 0 is none."""
 
 
@@ -87,16 +90,16 @@ class LabelHeads(nn.Module):
 
 
 class LabelledPicture:
-    """Seed to (picture, labels of its patches); most of the pictures are crowded."""
+    """Seed to (picture, labels of its patches); many of the pictures are crowded."""
 
     def __init__(self, patch: int) -> None:
         self.patch = patch
 
     def __call__(self, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
         draw = random.Random(seed).random()
-        if draw < 0.3:
+        if draw < 0.6:
             scene = sample_scene(seed)
-        elif draw < 0.65:
+        elif draw < 0.75:
             scene = sample_crowd(seed)
         else:  # letters have the most to tell apart
             scene = sample_crowd(seed, things=(0, 3), strings=(4, 9), longest=8)
@@ -104,10 +107,8 @@ class LabelledPicture:
             label: torch.as_tensor(values).flatten().long()
             for label, values in patch_labels(scene, self.patch).items()
         }
-        labels["background"] = labels["background"].expand(labels["kind"].shape)
-        side = SIDE // self.patch
-        places = torch.arange(side**2)
-        labels |= {"row": places // side, "column": places % side}
+        patches = labels["kind"].shape
+        labels = {label: values.expand(patches) for label, values in labels.items()}
         return torch.from_numpy(render(scene)), labels
 
 

@@ -22,6 +22,7 @@ from janus_cli.train.world.scene import (
     Scene,
     Text,
     Thing,
+    count,
 )
 from janus_cli.train.world.style import TRAINING, Style, fonts, unseen_fonts
 
@@ -44,6 +45,7 @@ PALETTE: dict[str, RGB] = {
 }
 OVERSAMPLE = 3
 SAMPLES = 6  # label samples along a patch's side
+MOST = 7  # things that a label counts; more are as many
 LEAST_COVER = 0.1
 
 
@@ -80,14 +82,16 @@ def _varied(scene: Scene, style: Style) -> tuple[Thing, ...]:
 def patch_labels(scene: Scene, patch: int) -> dict[str, np.ndarray]:
     """What a vision encoder should say of each patch, row by row; 0 means nothing is there.
 
-    "kind" and "color" name the thing that covers most of the patch, "center" the class of the
-    thing and "character" the character whose center lies in it, "background" is one index.
+    "kind" and "color" name the thing that covers most of the patch, and "alike" counts those of its
+    class; "center" is the class of the thing and "character" the character whose center lies in it.
+    "row" and "column" are where the patch is; "background" is one index, and "things" one number.
     """
     grid = SIDE // patch
     owner = _owners(scene.things, grid)
     kinds = (*KINDS, *PICTOGRAMS)
     kind = np.array([0, *(1 + kinds.index(thing.kind) for thing in scene.things)])
     colors = [1 + COLORS.index(thing.color) if thing.color else 0 for thing in scene.things]
+    alike = [min(MOST, count(scene, thing.color, thing.kind)) for thing in scene.things]
     center = np.zeros(grid * grid, np.int64)
     for thing in scene.things:
         center[thing.y // patch * grid + thing.x // patch] = 1 + CLASSES.index(
@@ -96,9 +100,13 @@ def patch_labels(scene: Scene, patch: int) -> dict[str, np.ndarray]:
     return {
         "kind": kind.astype(np.int64)[owner],
         "color": np.array([0, *colors], np.int64)[owner],
+        "alike": np.array([0, *alike], np.int64)[owner],
         "center": center,
         "character": _character_labels(scene.texts, patch),
+        "row": np.arange(grid * grid) // grid,
+        "column": np.arange(grid * grid) % grid,
         "background": np.array(BACKGROUNDS.index(scene.background), np.int64),
+        "things": np.array(min(MOST, len(scene.things)), np.int64),
     }
 
 
