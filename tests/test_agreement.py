@@ -71,3 +71,14 @@ def test_what_the_checker_sees_is_a_scene_only_where_all_is_named():
         Seen("white", (SeenThing("star", "brown", 100, 100, 60, 0.9),)),
     ):
         assert scene_of(bad, 0) is None
+
+
+def test_a_thing_that_the_edge_cuts_off_can_be_asked_about():
+    star = SeenThing("star", "red", 100, 100, 60, 0.9)
+    heart = SeenThing("heart", "blue", 400, -20, 60, 0.9)
+    for seed in range(20):
+        found = scene_of(Seen("white", (star, heart)), seed)
+        assert found is not None
+        asked = ask(found, seed)
+        assert len(asked) == len(SORTS)
+        assert "left" not in {q.answer for q in asked if "heart" in q.question}

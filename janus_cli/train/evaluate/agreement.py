@@ -9,7 +9,7 @@ from itertools import islice
 from ...engine.interface import Engine
 from ..world.checker import UNCLEAR, Seen
 from ..world.questions import ASKERS, Question
-from ..world.scene import COLORS, PICTOGRAMS, Scene, Thing
+from ..world.scene import COLORS, PICTOGRAMS, SIDE, Scene, Thing
 from .drawings import Judged
 from .exams import TRIES, answer
 from .scores import Row, share
@@ -55,8 +55,15 @@ def scene_of(seen: Seen, seed: int) -> Scene | None:
     named = UNCLEAR not in {seen.background, *(thing.kind for thing in seen.things)}
     if not (seen.things and sure and named):
         return None
-    things = tuple(Thing(t.kind, t.color, t.x, t.y, t.size, 0.0) for t in seen.things)
+    things = tuple(
+        Thing(t.kind, t.color, within(t.x), within(t.y), t.size, 0.0) for t in seen.things
+    )
     return Scene(seen.background, things, (), seed)
+
+
+def within(at: int) -> int:
+    """A center as one inside the picture: of a thing that is cut off it may lie outside."""
+    return min(max(at, 0), SIDE - 1)
 
 
 def ask(scene: Scene, number: int) -> list[Question]:
