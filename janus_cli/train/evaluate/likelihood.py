@@ -11,28 +11,34 @@ from torch import Tensor
 
 from ...engine.load import Engine
 from ...engine.model import Janus
+from ..codes import codes_of_drawings
 from ..data import to_pixels
 from ..world.captions import caption
 from ..world.render import render
-from ..world.scene import sample_scene
-from ..world.style import EVALUATION
+from ..world.scene import sample_drawing
+from ..world.style import DRAWN
 from .progress import show
 from .scores import Row, mean
 
 
 @torch.inference_mode()
 def measure_losses(engine: Engine, cases: int) -> list[Row]:
-    """Loss per code with each of the captions, and what a wrong one costs more than the right."""
+    """Loss per code with each of the captions, and what a wrong one costs more than the right.
+
+    The pictures are like those that were learned, of other seeds: drawing has no other style.
+    """
     model, writer = engine.model, engine.writer
     assert isinstance(model, Janus), "only codes have a loss of their own"
-    scenes = [sample_scene(seed, text_share=0.06) for seed in range(cases)]
-    right = [writer.drawing(caption(s, random.Random(f"caption {s.seed}"))) for s in scenes]
+    encode = codes_of_drawings(model.vq)
+    scenes = [sample_drawing(seed) for seed in range(cases)]
+    captions = [caption(s, random.Random(f"caption {n}")) for n, s in enumerate(scenes)]
+    right = [writer.drawing(words) for words in captions]
     wrong = right[1:] + right[:1]
     losses: dict[str, list[float]] = {"right": [], "wrong": [], "no": []}
     for number, scene in enumerate(scenes):
         show("losses", number, cases)
-        picture = torch.from_numpy(render(scene, EVALUATION))[None]
-        codes = model.vq.encode(to_pixels(picture).to(model.device, model.dtype)).flatten(1)
+        picture = torch.from_numpy(render(scene, DRAWN))[None]
+        codes = encode(to_pixels(picture).to(model.device, model.dtype))
         ids = right[number], wrong[number], writer.unconditional(right[number])
         for name, row in zip(losses, ids, strict=True):
             losses[name].append(code_loss(model, row, codes).item())
