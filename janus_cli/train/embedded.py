@@ -5,8 +5,8 @@ knows words. The three stages of Janus-Pro follow, with the rates of a small mod
 nothing. A stage that is finished is not done again, and one that was interrupted goes on, so the
 same command carries on over as many runs as it takes.
 
-On a CPU most is learned from encoded pictures: the last stage with `--pool 12000` first, and then,
-with `--base` what came out of it and another `--folder`, as the papers have it.
+On a CPU the last stage learns more in its time from encoded pictures, `--pool 12000`; what comes
+out of it can go on as the papers have it, with `--base` and another `--folder`.
 """
 
 from __future__ import annotations

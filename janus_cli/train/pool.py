@@ -1,7 +1,7 @@
 """Pictures of the world as encoders see them: encoded once, learned from again and again.
 
 A step on fresh pictures spends two thirds of its time in the encoders. While these are frozen, the
-decoder learns as much from some thousand pictures that it is asked anew about each time around.
+decoder learns from some thousand pictures that it is asked anew about each time around.
 """
 
 from __future__ import annotations

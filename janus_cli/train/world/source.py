@@ -40,7 +40,7 @@ class World:
         scene = self.scene(kind, number)
         if kind == "text":
             return tell(scene, rng)
-        return (order if kind == "generation" else ask)(scene, rng, self.picture(kind, number))
+        return (order if kind == "generation" else ask)(scene, rng, self._draw(kind, scene))
 
     def scene(self, kind: str, number: int) -> Scene:
         """What the lesson with a number is about."""
@@ -53,7 +53,10 @@ class World:
 
     def picture(self, kind: str, number: int) -> np.ndarray:
         """The picture of that lesson, framed, (S, S, 3) uint8."""
-        pixels = render(self.scene(kind, number), DRAWN if kind == "generation" else TRAINING)
+        return self._draw(kind, self.scene(kind, number))
+
+    def _draw(self, kind: str, scene: Scene) -> np.ndarray:
+        pixels = render(scene, DRAWN if kind == "generation" else TRAINING)
         return np.array(self.preprocessing.frame(Image.fromarray(pixels)))
 
     def _seed(self, kind: str, number: int) -> int:
