@@ -87,6 +87,7 @@ def step_of(engine: Native | Reference, device: torch.device, steps: int) -> tup
         config.num_image_tokens = count  # how many it draws; its cache is made for all of them
         return seconds(lambda: list(engine.draw([drawing(engine, 0)], sampling)), device)
 
+    draw(2)  # in which some libraries make what they need
     prompt = draw(1)
     return (draw(steps) - prompt) / (steps - 1), steps - 1
 
@@ -99,14 +100,16 @@ def parts(engine: Native) -> dict[str, float]:
     cache = engine.new_cache(rows=2, capacity=POSITION + 1)
     for held in (*cache.keys, *cache.values):
         held.normal_()
-    x = torch.randn(2, config.hidden_size, device=device, dtype=model.dtype)
-    wide = torch.randn(2, config.intermediate_size, device=device, dtype=model.dtype)
-    heads = torch.randn(2, config.heads, 1, config.head_size, device=device, dtype=model.dtype)
+    fused = model.language.kernel_step is not None
+    dtype = torch.float32 if fused else model.dtype  # of the rows as the products get them
+    x = torch.randn(2, config.hidden_size, device=device, dtype=dtype)
+    wide = torch.randn(2, config.intermediate_size, device=device, dtype=dtype)
+    heads = torch.randn(2, config.heads, 1, config.head_size, device=device, dtype=dtype)
     codes = torch.zeros(2, dtype=torch.int64, device=device)
 
-    def step() -> None:
-        cache.lengths = [POSITION] * 2
-        model.language.step(x, cache)
+    def step(position: int = POSITION) -> None:
+        cache.lengths = [position] * 2
+        model.language.step(x.to(model.dtype), cache)
 
     def products() -> None:
         for layer in model.language.layers:
@@ -121,7 +124,7 @@ def parts(engine: Native) -> dict[str, float]:
             cache.attend(index, heads, kv, kv)
 
     def head() -> None:
-        logits = model.image_logits(x)
+        logits = model.image_logits(x.to(model.dtype))
         pick(guide(logits[:1], logits[1:], 5.0), torch.rand(1, device=device))
         model.embed_codes(codes)
 
@@ -129,6 +132,8 @@ def parts(engine: Native) -> dict[str, float]:
         work.__name__: median_seconds(work, device) for work in (step, products, attention, head)
     }
     whole = times.pop("step") + times["head"]
+    if fused:  # it cannot be taken apart from outside: what more positions cost
+        times["attention"] = whole - times["head"] - median_seconds(lambda: step(0), device)
     return {"whole": whole, **times, "rest": whole - sum(times.values())}
 
 

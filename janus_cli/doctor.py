@@ -21,6 +21,7 @@ PACKAGES = (
 VARIABLES = (
     *("JANUS_MODEL", "JANUS_DEVICE", "JANUS_WEIGHTS", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT"),
     *("HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "JANUS_VAE"),
+    *("JANUS_KERNEL", "CC"),
 )
 
 
@@ -52,6 +53,7 @@ def machine() -> Iterator[Finding]:
     products = "with" if multiplies_bf16() else "without"
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads"
     yield Finding("machine", "processor", f"{capability}, {products} products in bf16, {threads}")
+    yield Finding("machine", "kernel", kernel_in_words())
     free = size_in_words(free_memory(torch.device("cpu")))
     yield Finding("machine", "memory", f"{free} free")
     for number in range(torch.cuda.device_count()):
@@ -69,6 +71,17 @@ def machine() -> Iterator[Finding]:
     for name in VARIABLES:
         if name in os.environ:
             yield Finding("environment", name, os.environ[name])
+
+
+def kernel_in_words() -> str:
+    """Whether steps on the processor are computed by our own kernel, or why not."""
+    from .engine.kernel.library import Unusable, library_path, open_kernel
+
+    try:
+        open_kernel()
+    except Unusable as reason:
+        return f"none, torch's own products are used: {reason}"
+    return str(library_path())
 
 
 def chosen_model(model: str | None, device_name: str) -> Iterator[Finding]:

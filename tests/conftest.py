@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 # Several workers share the cores: threads of torch would wait for those of another. What is to be
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = ("-m", "janus_cli")
 FAKE = (str(ROOT / "tests" / "fake_janus.py"),)  # the real shell around a scripted engine
 FOREIGN = ("JANUS", "_JANUS", "FAKE", "HF_", "HUGGING", "TRANSFORMERS", "XDG_CACHE")
+CACHE = platformdirs.user_cache_path()
 PATIENCE = 60  # seconds until a hanging program fails its test
 
 
@@ -116,6 +118,7 @@ def an_environment(home: Path) -> Iterator[dict[str, str]]:
     kept |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
     kept |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "huggingface"), "COLUMNS": "100"}
     kept["JANUS_WEIGHTS"] = str(home / "weights")
+    kept["XDG_CACHE_HOME"] = str(CACHE)  # each home would compile the kernel anew
     with tempfile.TemporaryDirectory(prefix="janus-") as sockets:  # their paths must be short
         kept["XDG_RUNTIME_DIR"] = sockets
         yield kept

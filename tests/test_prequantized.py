@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from janus_cli.engine.kernel import matrix
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.nf4 import NF4Linear
 from janus_cli.errors import ModelError
@@ -43,7 +44,8 @@ def quantized(request, plain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantized")
     model.save_pretrained(folder)
     shutil.copy(plain / "tokenizer.json", folder)
-    return request.param, model.eval(), folder
+    # In eval() bitsandbytes rearranges weights for some processors, and fails at less than a group.
+    return request.param, model.train(), folder
 
 
 @torch.inference_mode()
@@ -60,7 +62,8 @@ def test_the_logits_are_those_of_transformers(quantized):
     assert error < (0.05 if way == "int8" else 1e-5)
 
 
-def test_quantized_again_the_codes_are_the_same(quantized):
+def test_quantized_again_the_codes_are_the_same(quantized, monkeypatch):
+    monkeypatch.setattr(matrix, "kernel", lambda: None)  # it would arrange them
     way, reference, folder = quantized
     if way != "nf4":
         pytest.skip("the file holds other codes than those of janus")

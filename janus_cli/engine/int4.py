@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from .kernel.matrix import int4_matrix
 from .linear import FEW_ROWS, Quantized, multiply_in_parts
 
 GROUP = 32  # numbers that share a scale and a zero
@@ -107,6 +109,10 @@ class Int4Linear(Quantized):
             codes = machine_packing().unpack(self.blocks)
             halves = codes[:, ::2] << 4 | codes[:, 1::2]
             self.packed = torch._convert_weight_to_int4pack(halves.contiguous(), CUDA_TILES)
+        elif machine_packing() is PACKINGS["avx512"]:
+            self.matrix = int4_matrix(self.packed, self.scales)
+            if self.matrix is not None:
+                self.packed, self.scales = self.matrix.codes, self.matrix.scales
 
     def repack(self, packing: Packing) -> None:
         """Turn the packing of another processor into this one's."""
@@ -123,6 +129,8 @@ class Int4Linear(Quantized):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[:-1].numel() > FEW_ROWS and not x.is_cuda:
             return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
+        if self.matrix is not None:
+            return self.matrix.multiply(x)
         rows = x.flatten(0, -2).bfloat16()  # in fp32 the packed product is ten times slower
         if x.is_cuda:
             product = torch._weight_int4pack_mm(rows, self.packed, GROUP, self.scales)
@@ -134,6 +142,8 @@ class Int4Linear(Quantized):
 
     def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
         """Rows of the weight, as (code - 8) * scale + zero."""
+        if self.matrix is not None:
+            return partial(self.matrix.widen, dtype=dtype)
         packing = machine_packing()
 
         def rows(first: int, last: int) -> Tensor:

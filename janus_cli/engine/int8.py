@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .kernel.matrix import int8_matrix
 from .linear import FEW_ROWS, Quantized, multiply_in_parts
 
 LARGEST = 127
@@ -42,10 +43,14 @@ class Int8Linear(Quantized):
         return {"codes": codes.to(torch.int8), "scales": scales}
 
     def settle(self) -> None:
+        self.matrix = int8_matrix(self.codes, self.scales)
         self.packed_product = self.codes.device.type == "cpu" or has_product(self.codes.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed_product and x.shape[:-1].numel() <= FEW_ROWS:
+        few = x.shape[:-1].numel() <= FEW_ROWS
+        if self.matrix is not None and few:
+            return self.matrix.multiply(x)
+        if self.packed_product and few:
             rows = x.flatten(0, -2).bfloat16()  # in fp32 a CPU takes ten times as long
             product = torch._weight_int8pack_mm(rows, self.codes, self.scales)
             return product.unflatten(0, x.shape[:-1]).to(x.dtype)

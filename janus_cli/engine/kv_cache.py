@@ -41,6 +41,10 @@ class Cache:
     def capacity(self) -> int:
         return self.keys[0].shape[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.keys[0].dtype
+
     def reserve(self, rows: int, capacity: int) -> None:
         """Make room for more, one layer after the other; what is held stays."""
         held_rows, _, _, held = self.keys[0].shape

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LanguageConfig
+from .kernel.matrix import Matrix
+from .kernel.step import KernelStep, LayerWeights
 from .kv_cache import Cache
 from .linear import blank_embedding
 
@@ -69,6 +71,16 @@ class Layer(nn.Module):
         x = x + self.attention.attend(*self.attention.project(self.attention_norm(x), rope), mask)
         return x + self.mlp(self.mlp_norm(x))
 
+    def for_kernel(self) -> LayerWeights | None:
+        """What the kernel needs of it; None where it cannot multiply by some weight."""
+        attention, mlp = self.attention, self.mlp
+        parts = (attention.qkv, attention.out, mlp.gate_up, mlp.down)
+        matrices = [getattr(part, "matrix", None) for part in parts]
+        if not all(isinstance(matrix, Matrix) for matrix in matrices):
+            return None
+        norms = (self.attention_norm.weight, self.mlp_norm.weight)
+        return LayerWeights(*matrices, *(norm.detach().float() for norm in norms))
+
 
 class Decoder(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
@@ -77,6 +89,14 @@ class Decoder(nn.Module):
         self.embed = blank_embedding(config.vocabulary, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.kernel_step: KernelStep | None = None
+
+    def fuse(self) -> None:
+        """Let the kernel compute the steps, if there is one for all layers, as they are now."""
+        weights = [layer.for_kernel() for layer in self.layers]
+        found = [layer for layer in weights if layer is not None]
+        if len(found) == len(weights) and KernelStep.takes(self.config):
+            self.kernel_step = KernelStep(self.config, found)
 
     def forward(
         self, x: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
@@ -146,6 +166,11 @@ class Decoder(nn.Module):
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """Add one position (B, D) to the first B rows of the cache; the new states (B, D)."""
         positions = cache.begin(len(x))
+        if self.kernel_step is not None and cache.dtype == torch.bfloat16:
+            rope = self.rope(positions[:, None], torch.float32)
+            states = self.kernel_step(x, cache, positions, *rope)
+            cache.end()
+            return self.norm(states.to(x.dtype))
         rope = self.rope(positions[:, None], x.dtype)
         x = x[:, None]  # (B, 1, D)
         for index, layer in enumerate(self.layers):

@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kernel.matrix import Matrix, bf16_matrix
+
 FEW_ROWS = 32  # what is multiplied as it lies; more than the rows of any step
+FEW_BF16_ROWS = 16  # the same for bf16, of which torch has a product of its own
 PART = 1024  # rows of the weight that are widened at once; glibc keeps what that takes for the next
 
 
@@ -50,6 +53,22 @@ class HalfLinear(nn.Linear):
         return lambda first, last: self.weight[first:last].to(dtype)
 
 
+class BF16Linear(nn.Linear):
+    """A plain layer in bf16 whose product with a few rows is the kernel's, where there is one."""
+
+    matrix: Matrix | None = None
+
+    def settle(self) -> None:
+        """See what the kernel can do, once the weight is filled."""
+        self.matrix = bf16_matrix(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.matrix is None or x.shape[:-1].numel() > FEW_BF16_ROWS:
+            return super().forward(x)
+        product = self.matrix.multiply(x)
+        return product if self.bias is None else product + self.bias
+
+
 class Quantized(nn.Module):
     """A projection (..., K) to (..., N), without bias, whose weight is held in fewer bits.
 
@@ -63,6 +82,8 @@ class Quantized(nn.Module):
     """N must be a multiple of this."""
     outputs: ClassVar[dict[str, int]]
     """Its buffers, and the dimension of each that goes with N."""
+    matrix: Matrix | None = None
+    """The same for the kernel, where there is one."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

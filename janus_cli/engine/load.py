@@ -23,7 +23,7 @@ from .family import open_writer
 from .flow import JanusFlow
 from .int4 import PACKINGS, Int4Linear
 from .layout import TRANSFORMERS
-from .linear import Quantized
+from .linear import BF16Linear, Quantized
 from .machine import choose_device
 from .model import Janus, Reader
 from .pixels import Preprocessing
@@ -145,8 +145,9 @@ def load_model(
     for module in model.modules():
         if isinstance(module, Int4Linear) and checkpoint.packing is not None:
             module.repack(PACKINGS[checkpoint.packing])
-        if isinstance(module, Quantized):
+        if isinstance(module, Quantized | BF16Linear):
             module.settle()
+    model.language.fuse()
     return model.eval()
 
 

@@ -1,17 +1,21 @@
 """Weights in 4 bits at the quantiles of a normal distribution (QLoRA, arXiv 2305.14314).
 
-Storage and product are those of bitsandbytes, without its second quantization of the scales.
+Storage is that of bitsandbytes, without its second quantization of the scales. So is the product,
+where there is no kernel of our own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .bits import library
-from .linear import Quantized
+from .kernel.matrix import nf4_matrix
+from .linear import FEW_ROWS, Quantized, multiply_in_parts
 
 GROUP = 64  # numbers that share a scale
 
@@ -42,8 +46,12 @@ class NF4Linear(Quantized):
         }
 
     def settle(self) -> None:
-        """Hand the buffers over to bitsandbytes' own layer, which rearranges them at its first
-        product on some processors; nothing else may hold them then."""
+        """Arrange the buffers for the kernel, or hand them over to bitsandbytes' own layer, which
+        does so at its first product on some processors; nothing else may hold them then."""
+        self.matrix = nf4_matrix(self.packed, self.absmax)
+        if self.matrix is not None:
+            self.packed, self.absmax = self.matrix.codes, self.matrix.scales
+            return
         functional, nn = library().functional, library().nn
         state = functional.QuantState(
             absmax=self.absmax.flatten(),
@@ -66,4 +74,13 @@ class NF4Linear(Quantized):
         del self.packed, self.absmax
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
+        if self.matrix is None:
+            return self.layer(x)
+        if x.shape[:-1].numel() <= FEW_ROWS:
+            return self.matrix.multiply(x)
+        return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
+
+    def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
+        """Rows of the weight; only the kernel has a product that wants them."""
+        assert self.matrix is not None
+        return partial(self.matrix.widen, dtype=dtype)

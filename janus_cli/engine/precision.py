@@ -17,7 +17,7 @@ from .flow import JanusFlow
 from .int4 import Int4Linear
 from .int8 import Int8Linear
 from .kv_cache import cache_bytes
-from .linear import HalfLinear, Quantized
+from .linear import BF16Linear, HalfLinear, Quantized
 from .model import Janus, Reader
 from .nf4 import NF4Linear
 
@@ -25,6 +25,7 @@ PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYERS: dict[str, type[Quantized]] = {"int8": Int8Linear, "int4": Int4Linear, "nf4": NF4Linear}
 PROGRAM = 1 << 29  # bytes of Python, torch and activations
 CAPACITY = 1024  # positions: a prompt and a picture
+STEPPED = ("language.", "text_head", "generation_")  # what has a few rows at every step
 AMPERE = (8, 0)  # the first CUDA capability with products in bf16, which packed int4 wants
 
 
@@ -117,6 +118,10 @@ def arrange(model: Reader, precision: Precision) -> None:
         elif precision.stored != precision.compute:
             replacement = HalfLinear(
                 inputs, outputs, bias=linear.bias is not None, dtype=precision.stored
+            )
+        elif linear.weight.dtype == torch.bfloat16 and name.startswith(STEPPED):
+            replacement = BF16Linear(
+                inputs, outputs, bias=linear.bias is not None, dtype=torch.bfloat16
             )
         if replacement is not None:
             parent, _, leaf = name.rpartition(".")

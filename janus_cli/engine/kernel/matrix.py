@@ -1,0 +1,120 @@
+"""Weights that the kernel multiplies by, and the products. It knows tensors, not layers.
+
+Letters: N outputs, K inputs, G groups of K.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from .library import kernel
+
+KINDS = {"bf16": 0, "int8": 1, "int4": 2, "nf4": 3}  # enum Kind of kernel.h
+LANES = 16  # outputs that are computed at once
+GROUPS = {"bf16": 32, "int8": 32, "int4": 32, "nf4": 64}  # K is a multiple of these
+MOST_INPUTS = 1 << 15  # of int8, so that its sums stay within 32 bits
+
+
+class Description(ctypes.Structure):
+    """Matrix of kernel.h."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("codes", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+    )
+
+
+class Matrix:
+    """A weight (N, K) as the kernel reads it; it keeps the tensors that hold it."""
+
+    def __init__(self, kind: str, outputs: int, inputs: int, codes: Tensor, scales: Tensor) -> None:
+        self.kind, self.outputs, self.inputs = kind, outputs, inputs
+        self.codes, self.scales = codes, scales
+        self.description = Description(
+            KINDS[kind], outputs, inputs, codes.data_ptr(), scales.data_ptr()
+        )
+        self.pointer = ctypes.addressof(self.description)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """x (..., K) times the weight, transposed: (..., N), of the dtype of x.
+
+        A row's numbers do not depend on the rows beside it.
+        """
+        rows = x.reshape(-1, self.inputs).float().contiguous()
+        out = torch.empty(len(rows), self.outputs)
+        failed = loaded().janus_multiply(
+            self.pointer, rows.data_ptr(), len(rows), out.data_ptr(), torch.get_num_threads()
+        )
+        if failed:
+            raise MemoryError("a product of a few rows")
+        return out.view(*x.shape[:-1], self.outputs).to(x.dtype)
+
+    def widen(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
+        """Rows first..last of a weight in 4 bits as numbers, (last - first, K)."""
+        half = dtype == torch.bfloat16
+        out = torch.empty(last - first, self.inputs, dtype=dtype if half else torch.float32)
+        loaded().janus_widen(
+            self.pointer, first, last, out.data_ptr(), half, torch.get_num_threads()
+        )
+        return out.to(dtype)
+
+
+def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
+    """Whether the kernel is there and takes a weight of this size, where it lies."""
+    if weight.device.type != "cpu" or outputs % LANES or inputs % GROUPS[kind]:
+        return False
+    return (kind != "int8" or inputs <= MOST_INPUTS) and kernel() is not None
+
+
+def nf4_matrix(packed: Tensor, absmax: Tensor) -> Matrix | None:
+    """Of bitsandbytes' codes uint8 (N, K / 2) and the largest numbers of groups, fp32 (N, G)."""
+    outputs, inputs = len(packed), 2 * packed.shape[1]
+    if not fits("nf4", packed, outputs, inputs):
+        return None
+    tiles = torch.empty_like(packed)
+    loaded().janus_tile_nf4(
+        packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads()
+    )
+    scales = absmax.view(-1, LANES, inputs // GROUPS["nf4"]).mT.half()
+    return Matrix("nf4", outputs, inputs, tiles, scales.contiguous())
+
+
+def int4_matrix(packed: Tensor, scales: Tensor) -> Matrix | None:
+    """Of codes (N, K / 2) as torch packs them with AVX-512, and scales and zeros bf16 (G, N, 2)."""
+    outputs, inputs = len(packed), 2 * packed.shape[1]
+    if not fits("int4", packed, outputs, inputs):
+        return None
+    tiles = torch.empty_like(packed)
+    loaded().janus_tile_int4(
+        packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads()
+    )
+    pairs = scales.view(len(scales), -1, LANES, 2).transpose(0, 1)
+    return Matrix("int4", outputs, inputs, tiles, pairs.contiguous())
+
+
+def int8_matrix(codes: Tensor, scales: Tensor) -> Matrix | None:
+    """Of codes int8 (N, K) and scales bf16 (N,)."""
+    outputs, inputs = codes.shape
+    if not fits("int8", codes, outputs, inputs):
+        return None
+    return Matrix("int8", outputs, inputs, codes, scales)
+
+
+def bf16_matrix(weight: Tensor) -> Matrix | None:
+    """Of a plain weight bf16 (N, K)."""
+    outputs, inputs = weight.shape
+    if weight.dtype != torch.bfloat16 or not fits("bf16", weight, outputs, inputs):
+        return None
+    return Matrix("bf16", outputs, inputs, weight.detach(), weight.detach())
+
+
+def loaded() -> ctypes.CDLL:
+    library = kernel()
+    assert library is not None, "a matrix was made without it"
+    return library

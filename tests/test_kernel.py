@@ -1,0 +1,292 @@
+"""The kernel: its products and its step are those of the plain networks, whatever stands beside."""
+
+import ctypes
+import shutil
+from itertools import pairwise
+
+import pytest
+import torch
+
+from janus_cli.engine import int4
+from janus_cli.engine.config import LanguageConfig
+from janus_cli.engine.kernel import library, matrix
+from janus_cli.engine.kernel.library import Unusable
+from janus_cli.engine.kv_cache import Cache
+from janus_cli.engine.language import Decoder
+from janus_cli.engine.linear import BF16Linear
+from janus_cli.engine.load import open_engine
+from janus_cli.engine.precision import LAYERS
+from janus_cli.schema import ModelChoice
+from janus_cli.weights import find_model
+from tests.conftest import ROOT
+from tests.engines import draw
+
+CPU = torch.device("cpu")
+KINDS = ("bf16", *LAYERS)
+INPUTS, OUTPUTS = 448, 192  # seven groups of nf4, more outputs than one block of any kind
+# Of products of normal numbers: rows are rounded to bf16, to 15 bits, and twice to 8 in groups.
+PRODUCT_ERRORS = {"bf16": 3e-3, "int8": 1e-4, "int4": 0.007, "nf4": 0.01}
+PENGUINS = str(ROOT / "weights" / "embedded" / "examples" / "penguins.png")
+
+
+def why_not():
+    """Why there is no kernel here; empty where there is."""
+    try:
+        library.open_kernel()
+    except Unusable as reason:
+        return str(reason)
+    return ""
+
+
+needs_kernel = pytest.mark.skipif(bool(why_not()), reason=f"no kernel here: {why_not()}")
+
+
+def layer_of(kind, weight):
+    """A layer that holds a weight, as loading makes it."""
+    outputs, inputs = weight.shape
+    if kind == "bf16":
+        layer = BF16Linear(inputs, outputs, bias=False, dtype=torch.bfloat16)
+        layer.weight = torch.nn.Parameter(weight.bfloat16(), requires_grad=False)
+    else:
+        layer = LAYERS[kind](inputs, outputs)
+        for name, buffer in layer.quantize(weight).items():
+            setattr(layer, name, buffer)
+    layer.settle()
+    return layer
+
+
+def numbers_of(kind, layer):
+    """The weight that a layer holds, in fp32."""
+    if kind == "bf16":
+        return layer.weight.float()
+    return layer.widened(torch.float32)(0, layer.out_features)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def relative_error(found, wanted):
+    return ((found.float() - wanted.float()).norm() / wanted.float().norm()).item()
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16])
+@torch.inference_mode()
+def test_a_product_is_that_of_the_numbers_held(kind, count):
+    layer = layer_of(kind, normal(OUTPUTS, INPUTS))
+    x = normal(count, INPUTS, seed=1) * 10 ** torch.linspace(-3, 3, count)[:, None]
+    for row, wanted in zip(layer(x), x @ numbers_of(kind, layer).T, strict=True):
+        assert relative_error(row, wanted) < PRODUCT_ERRORS[kind]
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@torch.inference_mode()
+def test_whole_numbers_are_multiplied_exactly(kind):
+    """The largest of every group is such that rounding changes nothing: no sum may overflow."""
+    most = {"int8": 16383, "int4": 127}[kind]
+    weight = torch.randint(-8, 8, (OUTPUTS, INPUTS), generator=torch.Generator().manual_seed(0))
+    weight[:, ::32], weight[:, 1::32] = -8, 7
+    if kind == "int8":
+        weight *= 127
+        weight //= 8
+        weight[:, ::32] = 127
+    layer = layer_of(kind, weight.float())
+    assert torch.equal(numbers_of(kind, layer), weight.float())
+    x = torch.randint(-most, most + 1, (3, INPUTS), generator=torch.Generator().manual_seed(1))
+    x[:, ::32] = most
+    assert torch.equal(layer(x.float()).double(), (x @ weight.T).float().double())
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_row_is_its_own_affair(kind):
+    layer = layer_of(kind, normal(OUTPUTS, INPUTS))
+    x = normal(16, INPUTS, seed=1)
+    together = layer(x)
+    for first, last in pairwise([0, 1, 3, 6, 10, 15, 16]):
+        assert torch.equal(layer(x[first:last]), together[first:last])
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", ["int4", "nf4"])
+@torch.inference_mode()
+def test_tiles_hold_what_was_packed(kind, monkeypatch):
+    weight = normal(OUTPUTS, INPUTS)
+    tiled = numbers_of(kind, layer_of(kind, weight))
+    monkeypatch.setattr(matrix, "kernel", lambda: None)
+    plain = layer_of(kind, weight)
+    if kind == "int4":
+        assert relative_error(tiled, numbers_of(kind, plain)) < 1e-6
+    else:  # the largest numbers of the groups are kept in fp16
+        assert relative_error(tiled, plain.layer.train()(torch.eye(INPUTS)).T) < 5e-4
+
+
+@needs_kernel
+@torch.inference_mode()
+def test_a_weight_of_another_size_is_left_to_torch():
+    for kind in KINDS:
+        weight = torch.zeros(64, 48, dtype=torch.bfloat16)
+        assert not matrix.fits(kind, weight, 64, 48), kind
+        assert not matrix.fits(kind, weight, 72, 64), kind
+    layer = layer_of("bf16", normal(64, 48))
+    assert layer.matrix is None and layer(normal(2, 48).bfloat16()).shape == (2, 64)
+
+
+# The step
+
+
+def language(**changes):
+    sizes = dict(
+        hidden_size=128,
+        intermediate_size=192,
+        layers=2,
+        heads=4,
+        kv_heads=4,
+        head_size=32,
+        vocabulary=10,
+        context=200,
+    )
+    return LanguageConfig(**(sizes | changes))
+
+
+def decoders(config):
+    """The same random weights in fp32 and, those of bf16, with the kernel."""
+    torch.manual_seed(0)
+    plain = Decoder(config).requires_grad_(False)
+    for parameter in plain.parameters():
+        spread = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.3
+        parameter.copy_((torch.randn_like(parameter) * spread + (parameter.dim() == 1)).bfloat16())
+    fused = Decoder(config).to(torch.bfloat16).requires_grad_(False)
+    fused.load_state_dict(plain.state_dict())
+    for layer in fused.layers:
+        for owner, name in (
+            *((layer.attention, name) for name in ("qkv", "out")),
+            *((layer.mlp, name) for name in ("gate_up", "down")),
+        ):
+            setattr(owner, name, layer_of("bf16", getattr(owner, name).weight))
+    fused.fuse()
+    return plain, fused
+
+
+def steps(decoder, x, lengths):
+    """States (T, B, D) of steps after prompts of these lengths, and the cache then."""
+    dtype = decoder.norm.weight.dtype
+    x = x.to(dtype)
+    rows, most = len(x), max(lengths)
+    cache = Cache(decoder.config, rows, x.shape[1] + 3, dtype=dtype, device=CPU)
+    decoder.prefill(x[:, :most], cache, range(rows), lengths)
+    return torch.stack([decoder.step(x[:, i], cache) for i in range(most, x.shape[1])]), cache
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kv_heads": 2},
+        {"heads": 2, "kv_heads": 1, "head_size": 64, "hidden_size": 160},
+        {"heads": 2, "kv_heads": 2, "head_size": 96},
+        {"heads": 2, "kv_heads": 2, "head_size": 160},
+    ],
+)
+@torch.inference_mode()
+def test_a_step_is_that_of_the_plain_decoder(changes):
+    """Over lengths that end anywhere in a vector, rows of several lengths, heads of any size."""
+    plain, fused = decoders(language(**changes))
+    assert fused.kernel_step is not None
+    x = normal(3, 100, plain.config.hidden_size)
+    wanted, its = steps(plain, x, [30, 27, 30])
+    found, own = steps(fused, x, [30, 27, 30])
+    for row in range(3):
+        assert relative_error(found[:, row], wanted[:, row]) < 0.015
+    assert own.lengths == its.lengths == [100, 97, 100]
+    for kept, held in zip((*its.keys, *its.values), (*own.keys, *own.values), strict=True):
+        assert relative_error(held, kept) < 0.015
+    fused.kernel_step = None
+    torches, _ = steps(fused, x, [30, 27, 30])
+    assert relative_error(found, wanted) < 1.1 * relative_error(torches, wanted)
+
+
+@needs_kernel
+@torch.inference_mode()
+def test_a_row_of_a_step_is_its_own_affair_on_any_number_of_threads():
+    _, fused = decoders(language())
+    x = normal(9, 80, 128)
+    together, _ = steps(fused, x, [40] * 9)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        apart, _ = steps(fused, x, [40] * 9)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(apart, together)
+    for row in range(9):
+        alone, _ = steps(fused, x[row : row + 1], [40])
+        assert torch.equal(alone[:, 0], together[:, row])
+
+
+@needs_kernel
+@pytest.mark.parametrize("precision", KINDS)
+def test_pictures_of_a_batch_are_those_drawn_alone(precision):
+    choice = ModelChoice(device="cpu", precision=precision)
+    engine = open_engine(find_model("embedded"), choice, vision=False)
+    assert engine.model.language.kernel_step is not None and engine.model.drawing_rows == 1
+    ids = engine.writer.drawing("two red circles")
+    together = draw(engine, ids, [7, 8, 9])
+    for row, seed in enumerate((7, 8, 9)):
+        assert torch.equal(draw(engine, ids, [seed])[0], together[row])
+
+
+# Where there is none
+
+
+def test_off_is_off(janus, monkeypatch):
+    monkeypatch.setenv(library.SWITCH, "off")
+    with pytest.raises(Unusable, match="JANUS_KERNEL=off"):
+        library.open_kernel()
+    question = ("ask", PENGUINS, "how many penguins?", "--model", "embedded", "--precision", "int4")
+    on, off = janus(*question), janus(*question, env={library.SWITCH: "off"})
+    assert (on.code, off.code) == (0, 0) and on.out == off.out
+    assert "off" in janus("doctor", env={library.SWITCH: "off"}).out
+
+
+@needs_kernel
+def test_what_cannot_be_compiled_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sources = tmp_path / "sources"
+    shutil.copytree(library.HERE, sources)
+    (sources / "step.c").write_text("no C\n")
+    monkeypatch.setattr(library, "HERE", sources)
+    with pytest.raises(Unusable, match="cannot compile it"):
+        library.open_kernel()
+    assert not list((tmp_path / "cache" / "janus").iterdir())
+    monkeypatch.setattr(library.shutil, "which", lambda name: None)
+    with pytest.raises(Unusable, match="no C compiler"):
+        library.open_kernel()
+    (tmp_path / "file").touch()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(Unusable, match="file"):
+        library.open_kernel()
+
+
+@needs_kernel
+def test_it_runs_on_the_threads_of_torch():
+    """A second OpenMP would be in the way of the first."""
+    library.open_kernel()
+    with open("/proc/self/maps") as maps:
+        found = {line.split(maxsplit=5)[-1] for line in maps if "libgomp" in line}
+    assert len(found) == 1
+    assert ctypes.CDLL(str(library.library_path()))
+
+
+def test_the_packing_of_int4_is_the_one_that_tiles_are_made_from():
+    """Of any other packing no tiles can be made."""
+    layer = layer_of("int4", normal(128, 64))
+    assert (layer.matrix is None) == (
+        bool(why_not()) or int4.machine_packing() is not int4.PACKINGS["avx512"]
+    )
