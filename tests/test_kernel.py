@@ -140,16 +140,16 @@ def test_a_weight_of_another_size_is_left_to_torch():
 
 
 def language(**changes):
-    sizes = dict(
-        hidden_size=128,
-        intermediate_size=192,
-        layers=2,
-        heads=4,
-        kv_heads=4,
-        head_size=32,
-        vocabulary=10,
-        context=200,
-    )
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 192,
+        "layers": 2,
+        "heads": 4,
+        "kv_heads": 4,
+        "head_size": 32,
+        "vocabulary": 10,
+        "context": 200,
+    }
     return LanguageConfig(**(sizes | changes))
 
 

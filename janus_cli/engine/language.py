@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LanguageConfig
-from .kernel.matrix import Matrix
 from .kernel.step import KernelStep, LayerWeights
 from .kv_cache import Cache
 from .linear import blank_embedding
@@ -76,10 +75,11 @@ class Layer(nn.Module):
         attention, mlp = self.attention, self.mlp
         parts = (attention.qkv, attention.out, mlp.gate_up, mlp.down)
         matrices = [getattr(part, "matrix", None) for part in parts]
-        if not all(isinstance(matrix, Matrix) for matrix in matrices):
+        qkv, out, gate_up, down = matrices
+        if not (qkv and out and gate_up and down):
             return None
         norms = (self.attention_norm.weight, self.mlp_norm.weight)
-        return LayerWeights(*matrices, *(norm.detach().float() for norm in norms))
+        return LayerWeights(qkv, out, gate_up, down, *(norm.detach().float() for norm in norms))
 
 
 class Decoder(nn.Module):
