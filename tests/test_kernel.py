@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 KINDS = ("bf16", *LAYERS)
 INPUTS, OUTPUTS = 448, 192  # seven groups of nf4, more outputs than one block of any kind
 # Of products of normal numbers: rows are rounded to bf16, to 15 bits, and twice to 8 in groups.
-PRODUCT_ERRORS = {"bf16": 3e-3, "int8": 1e-4, "int4": 0.007, "nf4": 0.01}
+PRODUCT_ERRORS = {"bf16": 3e-3, "int8": 1e-4, "int4": 0.007, "nf4": 0.008}
 PENGUINS = str(ROOT / "weights" / "embedded" / "examples" / "penguins.png")
 
 
@@ -55,11 +55,11 @@ def layer_of(kind, weight):
     return layer
 
 
-def numbers_of(kind, layer):
-    """The weight that a layer holds, in fp32."""
-    if kind == "bf16":
+def numbers_of(layer):
+    """The weight that a layer multiplies by: what one-hot rows, which are rounded to, give."""
+    if isinstance(layer, BF16Linear):
         return layer.weight.float()
-    return layer.widened(torch.float32)(0, layer.out_features)
+    return layer(torch.eye(layer.in_features)).T
 
 
 def normal(*shape, seed=0):
@@ -77,7 +77,7 @@ def relative_error(found, wanted):
 def test_a_product_is_that_of_the_numbers_held(kind, count):
     layer = layer_of(kind, normal(OUTPUTS, INPUTS))
     x = normal(count, INPUTS, seed=1) * 10 ** torch.linspace(-3, 3, count)[:, None]
-    for row, wanted in zip(layer(x), x @ numbers_of(kind, layer).T, strict=True):
+    for row, wanted in zip(layer(x), x @ numbers_of(layer).T, strict=True):
         assert relative_error(row, wanted) < PRODUCT_ERRORS[kind]
 
 
@@ -94,7 +94,7 @@ def test_whole_numbers_are_multiplied_exactly(kind):
         weight //= 8
         weight[:, ::32] = 127
     layer = layer_of(kind, weight.float())
-    assert torch.equal(numbers_of(kind, layer), weight.float())
+    assert torch.equal(numbers_of(layer), weight.float())
     x = torch.randint(-most, most + 1, (3, INPUTS), generator=torch.Generator().manual_seed(1))
     x[:, ::32] = most
     assert torch.equal(layer(x.float()).double(), (x @ weight.T).float().double())
@@ -116,13 +116,13 @@ def test_a_row_is_its_own_affair(kind):
 @torch.inference_mode()
 def test_tiles_hold_what_was_packed(kind, monkeypatch):
     weight = normal(OUTPUTS, INPUTS)
-    tiled = numbers_of(kind, layer_of(kind, weight))
+    tiled = numbers_of(layer_of(kind, weight))
     monkeypatch.setattr(matrix, "kernel", lambda: None)
     plain = layer_of(kind, weight)
     if kind == "int4":
-        assert relative_error(tiled, numbers_of(kind, plain)) < 1e-6
-    else:  # the largest numbers of the groups are kept in fp16
-        assert relative_error(tiled, plain.layer.train()(torch.eye(INPUTS)).T) < 5e-4
+        assert relative_error(tiled, plain.widened(torch.float32)(0, OUTPUTS)) < 1e-6
+    else:  # the quantiles are rounded to 8 bits
+        assert relative_error(tiled, plain.layer.train()(torch.eye(INPUTS)).T) < 0.006
 
 
 @needs_kernel

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -127,10 +126,10 @@ class Int4Linear(Quantized):
         return self.packed.view(-1, self.in_features, machine_packing().rows // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[:-1].numel() > FEW_ROWS and not x.is_cuda:
-            return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
         if self.matrix is not None:
             return self.matrix.multiply(x)
+        if x.shape[:-1].numel() > FEW_ROWS and not x.is_cuda:
+            return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
         rows = x.flatten(0, -2).bfloat16()  # in fp32 the packed product is ten times slower
         if x.is_cuda:
             product = torch._weight_int4pack_mm(rows, self.packed, GROUP, self.scales)
@@ -142,8 +141,6 @@ class Int4Linear(Quantized):
 
     def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
         """Rows of the weight, as (code - 8) * scale + zero."""
-        if self.matrix is not None:
-            return partial(self.matrix.widen, dtype=dtype)
         packing = machine_packing()
 
         def rows(first: int, last: int) -> Tensor:

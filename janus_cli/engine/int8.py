@@ -47,10 +47,9 @@ class Int8Linear(Quantized):
         self.packed_product = self.codes.device.type == "cpu" or has_product(self.codes.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        few = x.shape[:-1].numel() <= FEW_ROWS
-        if self.matrix is not None and few:
+        if self.matrix is not None:
             return self.matrix.multiply(x)
-        if self.packed_product and few:
+        if self.packed_product and x.shape[:-1].numel() <= FEW_ROWS:
             rows = x.flatten(0, -2).bfloat16()  # in fp32 a CPU takes ten times as long
             product = torch._weight_int8pack_mm(rows, self.codes, self.scales)
             return product.unflatten(0, x.shape[:-1]).to(x.dtype)

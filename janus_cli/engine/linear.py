@@ -1,14 +1,14 @@
 """The plain layers that networks are made of, and the one seam where their precision is decided.
 
-A layer that holds its weight in fewer bits multiplies a few rows by it as it lies, since then
-reading the weight is all the work, and many rows (a prompt with a picture in it) by a wider copy of
-a part of it at a time, since then multiplying is. Letters: M rows, N outputs, K inputs.
+Where there is no kernel, a layer that holds its weight in fewer bits multiplies a few rows by it as
+it lies, since then reading the weight is all the work, and many rows (a prompt with a picture in
+it) by a wider copy of a part of it at a time, since then multiplying is. Letters: M rows, N outputs, K inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,19 +54,41 @@ class HalfLinear(nn.Linear):
 
 
 class BF16Linear(nn.Linear):
-    """A plain layer in bf16 whose product with a few rows is the kernel's, where there is one."""
+    """A plain layer in bf16 on a CPU: a few rows go through the kernel, where there is one, and
+    many in fp32 where that is faster."""
 
     matrix: Matrix | None = None
+    widens = False
 
     def settle(self) -> None:
-        """See what the kernel can do, once the weight is filled."""
+        """See what this machine can do, once the weight is filled."""
         self.matrix = bf16_matrix(self.weight)
+        self.widens = self.weight.device.type == "cpu" and slow_at_bf16()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.matrix is None or x.shape[:-1].numel() > FEW_BF16_ROWS:
+        few = x.shape[:-1].numel() <= FEW_BF16_ROWS
+        if self.matrix is not None and few:
+            product = self.matrix.multiply(x)
+        elif self.widens and not few:
+            product = multiply_in_parts(x.float(), len(self.weight), self.widened).to(x.dtype)
+        else:
             return super().forward(x)
-        product = self.matrix.multiply(x)
         return product if self.bias is None else product + self.bias
+
+    def widened(self, first: int, last: int) -> Tensor:
+        return self.weight[first:last].float()
+
+
+def slow_at_bf16() -> bool:
+    """Whether products of many rows are faster in fp32 than in bf16 although both are there.
+
+    Intel's processors have half as many of the instructions for bf16, and expect it to be done by
+    AMX, which virtual machines often lack: 158 GFLOPS beside 272 in benchmarks/precisions.py.
+    """
+    # Not in older releases of torch.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    intel = "intel" in str(capabilities.get("cpu_name", "")).lower()
+    return intel and not capabilities.get("amx_bf16", False)
 
 
 class Quantized(nn.Module):

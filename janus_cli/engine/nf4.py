@@ -6,8 +6,6 @@ where there is no kernel of our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from .bits import library
 from .kernel.matrix import nf4_matrix
-from .linear import FEW_ROWS, Quantized, multiply_in_parts
+from .linear import Quantized
 
 GROUP = 64  # numbers that share a scale
 
@@ -74,13 +72,4 @@ class NF4Linear(Quantized):
         del self.packed, self.absmax
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.matrix is None:
-            return self.layer(x)
-        if x.shape[:-1].numel() <= FEW_ROWS:
-            return self.matrix.multiply(x)
-        return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
-
-    def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
-        """Rows of the weight; only the kernel has a product that wants them."""
-        assert self.matrix is not None
-        return partial(self.matrix.widen, dtype=dtype)
+        return self.layer(x) if self.matrix is None else self.matrix.multiply(x)

@@ -25,7 +25,6 @@ PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYERS: dict[str, type[Quantized]] = {"int8": Int8Linear, "int4": Int4Linear, "nf4": NF4Linear}
 PROGRAM = 1 << 29  # bytes of Python, torch and activations
 CAPACITY = 1024  # positions: a prompt and a picture
-STEPPED = ("language.", "text_head", "generation_")  # what has a few rows at every step
 AMPERE = (8, 0)  # the first CUDA capability with products in bf16, which packed int4 wants
 
 
@@ -119,7 +118,7 @@ def arrange(model: Reader, precision: Precision) -> None:
             replacement = HalfLinear(
                 inputs, outputs, bias=linear.bias is not None, dtype=precision.stored
             )
-        elif linear.weight.dtype == torch.bfloat16 and name.startswith(STEPPED):
+        elif linear.weight.dtype == torch.bfloat16:
             replacement = BF16Linear(
                 inputs, outputs, bias=linear.bias is not None, dtype=torch.bfloat16
             )

@@ -65,7 +65,6 @@ def open_kernel() -> ctypes.CDLL:
         raise Unusable(f"what was compiled cannot be loaded: {error}") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.janus_multiply.argtypes = (pointer, pointer, number, pointer, number)
-    library.janus_widen.argtypes = (pointer, number, number, pointer, number, number)
     library.janus_tile_nf4.argtypes = (pointer, number, number, pointer, number)
     library.janus_tile_int4.argtypes = (pointer, number, number, pointer, number)
     library.janus_step.argtypes = (pointer, pointer, pointer)

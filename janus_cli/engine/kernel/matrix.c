@@ -1,4 +1,4 @@
-/* Products of a few rows with a weight in 4, 8 or 16 bits, at the speed of reading the weight.
+/* Products of rows with a weight in 4, 8 or 16 bits; of a few at the speed of reading the weight.
 
    A row is rounded as finely as its weight deserves: to 8 bits in groups for 4-bit weights (as
    llama.cpp does), to 15 bits for 8-bit ones, to bf16 for bf16 ones. A row's result depends on that
@@ -12,16 +12,10 @@
 enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
 enum { LARGEST = 16383 };   /* of int16 rows: sums of up to 2^15 products with int8 stay in 32 bits */
 
-/* The quantiles of NF4 (QLoRA, arXiv 2305.14314), and STRETCH times those plus 128: of all factors
-   the one at which rounding moves the quantiles least, weighed by how often normal numbers take
-   them. */
-#define STRETCH 124.11f
-static const float QUANTILES[16] = {
-    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
-    -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-    0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-    0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f,
-};
+/* STRETCH times the quantiles of NF4 (QLoRA, arXiv 2305.14314), plus 128. Of all whole factors it is
+   the one at which rounding moves them least, weighed by how often normal numbers take them: by
+   0.5 %, where 4 bits are off by 9 %. */
+#define STRETCH 124.0f
 static const uint8_t LEVELS[16] = {
     4, 42, 63, 79, 93, 105, 117, 128, 138, 148, 159, 170, 183, 198, 218, 252,
 };
@@ -239,45 +233,6 @@ int janus_multiply(const Matrix *weight, const float *x, int count, float *out, 
     }
     free_rows(rows);
     return !made;
-}
-
-/* Rows first..last of a weight in 4 bits as numbers (last - first, K), bf16 or fp32. */
-void janus_widen(const Matrix *weight, int first, int last, void *out, int in_bf16, int threads) {
-    const int inputs = weight->inputs, group = group_size(weight->kind), groups = inputs / group;
-    const bool nf4 = weight->kind == NF4;
-    const __m512 quantiles = _mm512_loadu_ps(QUANTILES);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int line = first; line < last; line++) {
-        int tile = line / LANES, lane = line % LANES;
-        const uint8_t *codes =
-            (const uint8_t *)weight->codes + (size_t)tile * inputs * 8 + (size_t)lane * 4;
-        const uint16_t *scales = (const uint16_t *)weight->scales +
-                                 ((size_t)tile * groups * LANES + lane) * (nf4 ? 1 : 2);
-        size_t at = (size_t)(line - first) * inputs;
-        for (int i = 0; i < inputs; i += LANES, at += LANES) {
-            /* Two lanes of 8 inputs: their low halves and their high ones. */
-            const uint8_t *two = codes + (size_t)(i / 8) * 64;
-            uint32_t a, b;
-            __builtin_memcpy(&a, two, 4);
-            __builtin_memcpy(&b, two + 64, 4);
-            __m128i bytes = _mm_set_epi32((int)(b >> 4), (int)b, (int)(a >> 4), (int)a);
-            __m512i code = _mm512_cvtepu8_epi32(_mm_and_si128(bytes, _mm_set1_epi8(15)));
-            const uint16_t *scale = scales + (size_t)(i / group) * LANES * (nf4 ? 1 : 2);
-            __m512 number;
-            if (nf4) {
-                number = _mm512_mul_ps(_mm512_permutexvar_ps(code, quantiles),
-                                       _mm512_set1_ps(_cvtsh_ss(*scale)));
-            } else {
-                __m512 wide = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(8)));
-                __m512i pair = _mm512_set1_epi32(*(const int32_t *)scale);
-                number = _mm512_fmadd_ps(wide, even_bf16(pair), odd_bf16(pair));
-            }
-            if (in_bf16)
-                store_bf16((uint16_t *)out + at, number);
-            else
-                _mm512_storeu_ps((float *)out + at, number);
-        }
-    }
 }
 
 /* Tiles of a weight (N, K) that lies as bitsandbytes has it: two neighbours a byte, the first high. */

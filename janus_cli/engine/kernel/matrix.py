@@ -52,17 +52,8 @@ class Matrix:
             self.pointer, rows.data_ptr(), len(rows), out.data_ptr(), torch.get_num_threads()
         )
         if failed:
-            raise MemoryError("a product of a few rows")
+            raise MemoryError("the rows of a product")
         return out.view(*x.shape[:-1], self.outputs).to(x.dtype)
-
-    def widen(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
-        """Rows first..last of a weight in 4 bits as numbers, (last - first, K)."""
-        half = dtype == torch.bfloat16
-        out = torch.empty(last - first, self.inputs, dtype=dtype if half else torch.float32)
-        loaded().janus_widen(
-            self.pointer, first, last, out.data_ptr(), half, torch.get_num_threads()
-        )
-        return out.to(dtype)
 
 
 def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
