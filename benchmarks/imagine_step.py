@@ -104,7 +104,7 @@ def parts(engine: Native) -> dict[str, float]:
     dtype = torch.float32 if fused else model.dtype  # of the rows as the products get them
     x = torch.randn(2, config.hidden_size, device=device, dtype=dtype)
     wide = torch.randn(2, config.intermediate_size, device=device, dtype=dtype)
-    heads = torch.randn(2, config.heads, 1, config.head_size, device=device, dtype=dtype)
+    heads = torch.randn(2, config.heads, 1, config.head_size, device=device, dtype=model.dtype)
     codes = torch.zeros(2, dtype=torch.int64, device=device)
 
     def step(position: int = POSITION) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from start import machine
 from torch import Tensor, nn
 
-from janus_cli.engine.linear import HalfLinear
+from janus_cli.engine.linear import BF16Linear, HalfLinear
 from janus_cli.engine.machine import choose_device
 from janus_cli.engine.precision import make_precision
 from janus_cli.errors import ModelError
@@ -42,7 +42,11 @@ def layer(name: str, weight: Tensor, device: torch.device) -> tuple[nn.Module, t
         made = nn.Linear(INPUTS, OUTPUTS, bias=False)
     else:
         made = HalfLinear(INPUTS, OUTPUTS, bias=False, dtype=precision.stored)
+    if precision.stored == precision.compute == torch.bfloat16:
+        made = BF16Linear(INPUTS, OUTPUTS, bias=False)
     made.weight = nn.Parameter(weight.to(precision.stored), requires_grad=False)
+    if isinstance(made, BF16Linear):
+        made.settle()
     return made, precision.compute
 
 

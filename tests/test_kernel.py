@@ -2,6 +2,7 @@
 
 import ctypes
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -227,6 +228,22 @@ def test_a_row_of_a_step_is_its_own_affair_on_any_number_of_threads():
     for row in range(9):
         alone, _ = steps(fused, x[row : row + 1], [40])
         assert torch.equal(alone[:, 0], together[:, row])
+
+
+@needs_kernel
+@torch.inference_mode()
+def test_two_threads_step_with_a_cache_each():
+    _, fused = decoders(language())
+    inputs = [normal(rows, 150, 128, seed=rows) for rows in (1, 2, 3, 4)]
+    wanted = [steps(fused, x, [20] * len(x))[0] for x in inputs]
+
+    @torch.inference_mode()
+    def again(x):
+        return steps(fused, x, [20] * len(x))[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, alone in zip(pool.map(again, inputs), wanted, strict=True):
+            assert torch.equal(found, alone)
 
 
 @needs_kernel

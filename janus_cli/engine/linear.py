@@ -2,7 +2,8 @@
 
 Where there is no kernel, a layer that holds its weight in fewer bits multiplies a few rows by it as
 it lies, since then reading the weight is all the work, and many rows (a prompt with a picture in
-it) by a wider copy of a part of it at a time, since then multiplying is. Letters: M rows, N outputs, K inputs.
+it) by a wider copy of a part of it at a time, since then multiplying is. Letters: M rows, N
+outputs, K inputs.
 """
 
 from __future__ import annotations

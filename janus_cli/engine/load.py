@@ -146,9 +146,20 @@ def load_model(
         if isinstance(module, Int4Linear) and checkpoint.packing is not None:
             module.repack(PACKINGS[checkpoint.packing])
         if isinstance(module, Quantized | BF16Linear):
-            module.settle()
+            settle(module, mapped=checkpoint.holds_codes)
     model.language.fuse()
     return model.eval()
+
+
+def settle(module: Quantized | BF16Linear, *, mapped: bool) -> None:
+    """Arrange a layer for this machine; what it has no more use for takes no memory."""
+    before = list(module.buffers())
+    module.settle()
+    if mapped and module.matrix is not None:
+        kept = {tensor.data_ptr() for tensor in module.buffers()}
+        for tensor in before:
+            if tensor.data_ptr() not in kept:
+                let_go(tensor)
 
 
 def blanks(checkpoint: Checkpoint, model: Reader) -> Iterator[tuple[str, nn.Module]]:

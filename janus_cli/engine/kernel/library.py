@@ -88,7 +88,8 @@ def share_threads() -> None:
     paths = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "libgomp" in line}
     if not paths:
         raise Unusable("torch does not run on GNU's OpenMP here")
-    ctypes.CDLL(paths.pop(), mode=ctypes.RTLD_GLOBAL)
+    path = min(paths, key=lambda path: "torch" not in path)  # another package may bring its own
+    ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
 def library_path() -> Path:

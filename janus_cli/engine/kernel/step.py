@@ -83,13 +83,17 @@ class KernelStep:
         """
         states = x.to(torch.float32, copy=True).contiguous()
         cos, sin = cos.contiguous(), sin.contiguous()
-        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+        # Copies, since another thread may be stepping with another cache.
+        layers = type(self.layers).from_buffer_copy(self.layers)
+        shape = Shape.from_buffer_copy(self.shape)
+        for layer, keys, values in zip(layers, cache.keys, cache.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        shape = self.shape
         shape.rows, shape.capacity = len(x), cache.capacity
         shape.threads = torch.get_num_threads()
         shape.slots, shape.cos, shape.sin = slots.data_ptr(), cos.data_ptr(), sin.data_ptr()
-        if loaded().janus_step(ctypes.byref(shape), self.layers, states.data_ptr()):
+        if loaded().janus_step(
+            ctypes.addressof(shape), ctypes.addressof(layers), states.data_ptr()
+        ):
             raise MemoryError("a step of the decoder")
         return states
 
