@@ -84,7 +84,7 @@ def slow_at_bf16() -> bool:
     """Whether products of many rows are faster in fp32 than in bf16 although both are there.
 
     Intel's processors have half as many of the instructions for bf16, and expect it to be done by
-    AMX, which virtual machines often lack: 158 GFLOPS beside 272 in benchmarks/precisions.py.
+    AMX, which virtual machines often lack: 639 rows of 2048 to 11264 took 177 ms, and 109 in fp32.
     """
     # Not in older releases of torch.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -235,21 +235,22 @@ int janus_multiply(const Matrix *weight, const float *x, int count, float *out, 
     return !made;
 }
 
-/* Tiles of a weight (N, K) that lies as bitsandbytes has it: two neighbours a byte, the first high. */
-void janus_tile_nf4(const uint8_t *packed, int outputs, int inputs, uint8_t *tiles, int threads) {
+/* 8 inputs of one output, two neighbours a byte and the first high, as a lane of a tile has them. */
+INLINE uint32_t lane_of(uint32_t x) {
+    uint32_t low = (x >> 4 & 0xf) | (x << 8 & 0xf00) | (x << 4 & 0xf0000) | (x << 16 & 0xf000000);
+    uint32_t high = (x >> 16 & 0xf0) | (x >> 4 & 0xf000) | (x >> 8 & 0xf00000);
+    return low | high | (x << 4 & 0xf0000000);
+}
+
+/* Tiles of a weight (N, K) that lies as bitsandbytes has it. */
+void janus_tile_nf4(const uint32_t *packed, int outputs, int inputs, uint32_t *tiles, int threads) {
+    const size_t parts = (size_t)inputs / 8;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int tile = 0; tile < outputs / LANES; tile++) {
-        for (int part = 0; part < inputs / 8; part++) {
-            for (int lane = 0; lane < LANES; lane++) {
-                const uint8_t *from = packed + ((size_t)(tile * LANES + lane) * inputs + part * 8) / 2;
-                uint8_t *to = tiles + ((size_t)(tile * (inputs / 8) + part) * LANES + lane) * 4;
-                for (int half = 0; half < 2; half++) {
-                    to[2 * half] = from[half] >> 4 | (from[half + 2] & 0xf0);
-                    to[2 * half + 1] = (from[half] & 15) | (uint8_t)(from[half + 2] << 4);
-                }
-            }
-        }
-    }
+    for (int tile = 0; tile < outputs / LANES; tile++)
+        for (size_t part = 0; part < parts; part++)
+            for (int lane = 0; lane < LANES; lane++)
+                tiles[(tile * parts + part) * LANES + lane] =
+                    lane_of(packed[(size_t)(tile * LANES + lane) * parts + part]);
 }
 
 /* The same of one that lies as torch's product wants it with AVX-512: in blocks of 64 outputs, byte
