@@ -102,6 +102,16 @@ def test_whole_numbers_are_multiplied_exactly(kind):
 
 
 @needs_kernel
+@torch.inference_mode()
+def test_sums_that_32_bits_do_not_hold_are_sums_all_the_same():
+    most = matrix.MOST_INPUTS
+    layer = layer_of("int8", torch.full((16, most), 127.0))
+    assert layer.matrix is not None
+    found = layer(torch.full((1, most), 16383.0))
+    assert torch.equal(found.double(), torch.full((1, 16), float(127 * 16383 * most)).double())
+
+
+@needs_kernel
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
 def test_a_row_is_its_own_affair(kind):

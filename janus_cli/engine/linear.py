@@ -9,13 +9,14 @@ outputs, K inputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernel.matrix import Matrix, bf16_matrix
+from .machine import processor
 
 FEW_ROWS = 32  # what is multiplied as it lies; more than the rows of any step
 FEW_BF16_ROWS = 16  # the same for bf16, of which torch has a product of its own
@@ -86,8 +87,7 @@ def slow_at_bf16() -> bool:
     Intel's processors have half as many of the instructions for bf16, and expect it to be done by
     AMX, which virtual machines often lack: 639 rows of 2048 to 11264 took 177 ms, and 109 in fp32.
     """
-    # Not in older releases of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = processor()
     intel = "intel" in str(capabilities.get("cpu_name", "")).lower()
     return intel and not capabilities.get("amx_bf16", False)
 

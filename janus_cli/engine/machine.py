@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -38,6 +39,12 @@ def choose_device(name: str) -> torch.device:
             hint = " (this torch is a CPU build)"
         raise ModelError(f"--device {name}: not on this machine{hint}; try --device cpu")
     return device
+
+
+def processor() -> dict[str, Any]:
+    """What torch knows of the processor, by its names; nothing in older releases of torch."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
 
 
 def free_memory(device: torch.device) -> int:

@@ -6,7 +6,6 @@ The timings behind the choices are those of `benchmarks/precisions.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from .int4 import Int4Linear
 from .int8 import Int8Linear
 from .kv_cache import cache_bytes
 from .linear import BF16Linear, HalfLinear, Quantized
+from .machine import processor
 from .model import Janus, Reader
 from .nf4 import NF4Linear
 
@@ -79,8 +79,7 @@ def why_slow(name: str, device: torch.device) -> str:
 
 def multiplies_bf16() -> bool:
     """Whether this processor has products in bf16; elsewhere they take ten times as long."""
-    # Not in older releases of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = processor()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

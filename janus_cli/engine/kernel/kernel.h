@@ -38,14 +38,6 @@ typedef struct {
 
 INLINE int group_size(int kind) { return kind == NF4 ? 64 : 32; }
 
-INLINE __m512 from_bf16(__m256i halves) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
-INLINE __m512 load_bf16(const uint16_t *from) {
-    return from_bf16(_mm256_loadu_si256((const __m256i *)from));
-}
-
 INLINE void store_bf16(uint16_t *to, __m512 x) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x));
 }

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 import platformdirs
-import torch
+
+from ..machine import processor
 
 HERE = Path(__file__).parent
 SOURCES = ("matrix.c", "step.c")
@@ -73,8 +74,7 @@ def open_kernel() -> ctypes.CDLL:
 
 def missing_instructions() -> str:
     """The first extension that the kernel needs and this processor lacks; empty where none."""
-    # Not in older releases of torch.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = processor()
     wanted = (f"avx512_{extension}" for extension in EXTENSIONS)
     return next((name for name in wanted if not capabilities.get(name)), "")
 

@@ -6,11 +6,10 @@
 
 #include "kernel.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
-enum { LARGEST = 16383 };   /* of int16 rows: sums of up to 2^15 products with int8 stay in 32 bits */
+enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
 
 /* STRETCH times the quantiles of NF4 (QLoRA, arXiv 2305.14314), plus 128. Of all whole factors it is
    the one at which rounding moves them least, weighed by how often normal numbers take them: by
@@ -139,6 +138,13 @@ INLINE void multiply_tile(const Matrix *weight, bool nf4, int tile, Rows rows, i
         put(out + (size_t)(first + r) * weight->outputs + tile * LANES, total[r], add);
 }
 
+/* The sum of 16 numbers, which 32 bits may not hold. */
+INLINE float sum_of_lanes(__m512i x) {
+    __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(x));
+    __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(x, 1));
+    return (float)_mm512_reduce_add_pd(_mm512_add_pd(low, high));
+}
+
 /* `lines` outputs of a weight in 8 or 16 bits, which lies line by line. */
 INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines, Rows rows,
                            int first, int count, float *out, bool add) {
@@ -175,7 +181,7 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
         } else {
             union { uint32_t bits; float number; } scale;
             scale.bits = (uint32_t)((const uint16_t *)weight->scales)[line + l] << 16;
-            sum = scale.number * rows.scales[first + r] * (float)_mm512_reduce_add_epi32(dots[i]);
+            sum = scale.number * rows.scales[first + r] * sum_of_lanes(dots[i]);
         }
         *to = add ? *to + sum : sum;
     }

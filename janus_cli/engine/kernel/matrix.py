@@ -6,6 +6,7 @@ Letters: N outputs, K inputs, G groups of K.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from .library import kernel
 KINDS = {"bf16": 0, "int8": 1, "int4": 2, "nf4": 3}  # enum Kind of kernel.h
 LANES = 16  # outputs that are computed at once
 GROUPS = {"bf16": 32, "int8": 32, "int4": 32, "nf4": 64}  # K is a multiple of these
-MOST_INPUTS = 1 << 15  # of int8, so that its sums stay within 32 bits
+MOST_INPUTS = 1 << 14  # of int8, so that its sums stay within 32 bits a lane
 
 
 class Description(ctypes.Structure):
@@ -65,28 +66,23 @@ def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
 
 def nf4_matrix(packed: Tensor, absmax: Tensor) -> Matrix | None:
     """Of bitsandbytes' codes uint8 (N, K / 2) and the largest numbers of groups, fp32 (N, G)."""
-    outputs, inputs = len(packed), 2 * packed.shape[1]
-    if not fits("nf4", packed, outputs, inputs):
-        return None
-    tiles = torch.empty_like(packed)
-    loaded().janus_tile_nf4(
-        packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads()
-    )
-    scales = absmax.view(-1, LANES, inputs // GROUPS["nf4"]).mT.half()
-    return Matrix("nf4", outputs, inputs, tiles, scales.contiguous())
+    return tiled("nf4", packed, lambda: absmax.unflatten(0, (-1, LANES)).mT.half())
 
 
 def int4_matrix(packed: Tensor, scales: Tensor) -> Matrix | None:
     """Of codes (N, K / 2) as torch packs them with AVX-512, and scales and zeros bf16 (G, N, 2)."""
+    return tiled("int4", packed, lambda: scales.unflatten(1, (-1, LANES)).transpose(0, 1))
+
+
+def tiled(kind: str, packed: Tensor, scales: Callable[[], Tensor]) -> Matrix | None:
+    """A weight in 4 bits, its codes arranged as tiles; the scales are asked for where it fits."""
     outputs, inputs = len(packed), 2 * packed.shape[1]
-    if not fits("int4", packed, outputs, inputs):
+    if not fits(kind, packed, outputs, inputs):
         return None
     tiles = torch.empty_like(packed)
-    loaded().janus_tile_int4(
-        packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads()
-    )
-    pairs = scales.view(len(scales), -1, LANES, 2).transpose(0, 1)
-    return Matrix("int4", outputs, inputs, tiles, pairs.contiguous())
+    arrange = getattr(loaded(), f"janus_tile_{kind}")
+    arrange(packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads())
+    return Matrix(kind, outputs, inputs, tiles, scales().contiguous())
 
 
 def int8_matrix(codes: Tensor, scales: Tensor) -> Matrix | None:

@@ -127,7 +127,7 @@ static float soften(float *scores, int count) {
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Numbers first..first + 32 * parts of all values (S, E), weighed and added up. */
+/* The first 32 * parts numbers of all values (S, E), weighed and added up. */
 INLINE void mix(const float *shares, float scale, const uint16_t *values, int size, int count,
                 int parts, float *out) {
     __m512 even[LARGEST_HEAD / PAIRS], odd[LARGEST_HEAD / PAIRS];
