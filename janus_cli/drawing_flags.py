@@ -41,8 +41,8 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         metavar="G",
-        help=f"How closely to follow the prompt.  [default: {CODE_GUIDANCE:g}; of JanusFlow "
-        f"{FLOW_GUIDANCE:g}]",
+        help="How closely to follow the prompt.  [default: the model's own, mostly "
+        f"{CODE_GUIDANCE:g}; of JanusFlow {FLOW_GUIDANCE:g}]",
         show_default=False,
     ),
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from .errors import InputError, OutputError
 from .names import Targets
 from .png import read_settings
-from .schema import CODE_GUIDANCE, FLOW_GUIDANCE, FLOW_STEPS, ImagineRequest, Wish
+from .schema import FLOW_STEPS, ImagineRequest, Wish
 
 LEFTOVER = re.compile(r"\.janus-(\d+)(-[0-9a-f]{8})?\.tmp")
 
@@ -70,15 +70,18 @@ def remove_leftovers(targets: Targets) -> None:
 
 
 def _settings(wish: Wish, i: int, *, flows: bool) -> dict[str, Any]:
-    """What makes a picture the one that is wished for, whatever model of its kind drew it."""
-    usual = FLOW_GUIDANCE if flows else CODE_GUIDANCE
+    """What makes a picture the one that is wished for, whatever model of its kind drew it.
+
+    Guidance that was not asked for is the model's own, and no model is open here.
+    """
     steps = {"steps": wish.steps or FLOW_STEPS} if flows or wish.steps is not None else {}
+    guidance = {} if wish.guidance is None else {"guidance": wish.guidance}
     return {
         **steps,
+        **guidance,
         "prompt": wish.prompt,
         "negative": wish.negative,
         "seed": wish.seed + i,
-        "guidance": usual if wish.guidance is None else wish.guidance,
         "temperature": wish.temperature,
         "top_k": wish.top_k,
         "top_p": wish.top_p,

@@ -104,7 +104,7 @@ class Wish:
     count: int = 1
     seed: int = 0
     guidance: float | None = None
-    """None is the model's own: CODE_GUIDANCE or FLOW_GUIDANCE."""
+    """None is the model's own: FLOW_GUIDANCE, or what its checkpoint says, mostly CODE_GUIDANCE."""
     temperature: float = 1.0
     """0 is greedy."""
     top_k: int = 0

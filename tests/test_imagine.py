@@ -157,6 +157,18 @@ def test_nothing_left_to_draw_needs_no_model(fake_janus):
     assert [identity(name) for name in FOUR_NAMES] == before
 
 
+def test_a_model_with_its_own_guidance_goes_on(folder, fake_janus, started):
+    """What was not asked for is the model's, which nobody has opened yet."""
+    env = {"FAKE_GUIDANCE": "1.5"}
+    fake_janus(*FOUR, env=env)
+    (folder / FOUR_NAMES[2]).unlink()
+    ended = fake_janus(*FOUR, "--resume", env=env)
+    assert (ended.code, ended.out.split()) == (0, [FOUR_NAMES[2]])
+    asked = fake_janus(*FOUR, "--resume", "--guidance", "3", env=env)
+    assert asked.code != 0
+    assert "is not what would be drawn" in asked.err
+
+
 def test_nothing_drawn_before_is_nothing_to_tell(fake_janus):
     ended = fake_janus(*FOUR, "--resume", "-o", "new/")
     assert (ended.code, ended.err, len(ended.out.split())) == (0, "", 4)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from janus_cli.engine.load import open_engine
 from janus_cli.errors import ModelError
-from janus_cli.schema import ModelChoice
+from janus_cli.schema import ModelChoice, Wish
 from tests.checkpoints import save_tiny_checkpoint
 
 CHOICE = ModelChoice(device="cpu", precision="fp32")
@@ -59,16 +59,33 @@ def test_a_misshapen_tensor_is_named(checkpoint):
         ("config.json", '{"model_type": "llama"}', "model_type 'llama'"),
         ("tokenizer.json", None, "tokenizer.json"),
         ("tokenizer.json", "{}", "tokenizer.json"),
+        ("generation_config.json", "[]", "generation_config.json"),
+        ("generation_config.json", '{"guidance_scale": "5"}', "guidance_scale"),
+        ("generation_config.json", '{"guidance_scale": -1}', "guidance_scale"),
+        ("generation_config.json", '{"guidance_scale": NaN}', "guidance_scale"),
         ("model.safetensors", None, "no .safetensors"),
         ("model.safetensors", "not tensors", "model.safetensors: damaged"),
     ],
 )
 def test_a_damaged_folder_says_which_file(checkpoint, file, text, named):
-    (checkpoint / file).unlink()
+    (checkpoint / file).unlink(missing_ok=True)
     if text is not None:
         (checkpoint / file).write_text(text)
     with pytest.raises(ModelError, match=named.replace(".", r"\.")):
         open_engine(checkpoint, CHOICE)
+
+
+@pytest.mark.parametrize("backend", ["janus", "transformers"])
+def test_a_checkpoint_says_how_closely_it_draws(backend, checkpoint):
+    """Its own guidance where none is asked for; 5, with which the authors draw, if it has none."""
+    choice = ModelChoice(device="cpu", precision="fp32", backend=backend)
+    for text, guidance in (('{"guidance_scale": 1.5}', 1.5), ("{}", 5), (None, 5)):
+        (checkpoint / "generation_config.json").unlink(missing_ok=True)
+        if text:
+            (checkpoint / "generation_config.json").write_text(text)
+        engine = open_engine(checkpoint, choice)
+        assert engine.sampling(Wish("a corgi")).guidance == guidance
+        assert engine.sampling(Wish("a corgi", guidance=3.0)).guidance == 3
 
 
 def test_shards_are_read_together(checkpoint):

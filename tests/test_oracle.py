@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from janus_cli.engine.checkpoint import read_config
+from janus_cli.engine.checkpoint import read_object
 from janus_cli.engine.config import parse
 from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import open_engine
@@ -138,7 +138,7 @@ def test_a_written_checkpoint_reads_back_the_same(engines, tmp_path):
         ours.model.named_parameters(), again.model.parameters(), strict=True
     ):
         assert torch.equal(one, two), name
-    assert parse(read_config(tmp_path)) == ours.model.config
+    assert parse(read_object(tmp_path / "config.json")) == ours.model.config
     reference = open_engine(tmp_path, ModelChoice(**CHOICE, backend="transformers"))
     ids = ours.writer.conversation(1, [], "two")
     expected = answer(ours, ids, some_pixels(), max_tokens=8)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..schema import CODE_GUIDANCE
 from . import authors, config, prequantized
 from .config import Config
 from .layout import OURS, TRANSFORMERS, Layout
@@ -71,6 +72,21 @@ class Checkpoint:
         name = name_of(self.path)
         return f"{name}+{self.changes.adapter.name}" if self.changes else name
 
+    @property
+    def guidance(self) -> float:
+        """With which it draws where none is asked for: what stands in generation_config.json.
+
+        transformers' converter writes 5 there, which is what the authors draw with; their own
+        layout has no such file.
+        """
+        path = self.path / "generation_config.json"
+        if not path.is_file():
+            return CODE_GUIDANCE
+        found = read_object(path).get("guidance_scale", CODE_GUIDANCE)
+        if type(found) not in (int, float) or not 0 <= found < math.inf:
+            raise ModelError(f"{path}: guidance_scale: must be a number of 0 or more")
+        return float(found)
+
     def check_names(self, ours: Mapping[str, torch.Size]) -> None:
         """Raise a ModelError that names a tensor which is missing or left over.
 
@@ -109,7 +125,7 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
 
     Its files stay open, memory-mapped, as long as `stack` does.
     """
-    raw = read_config(path)
+    raw = read_object(path / "config.json")
     kind = raw.get("model_type")
     if kind == "multi_modality":
         tensors = open_tensors(path, stack)
@@ -141,11 +157,12 @@ def name_of(path: Path) -> str:
     return path.name
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """What one of the JSON files of a checkpoint says."""
     try:
-        raw = json.loads((path / "config.json").read_text())
+        raw = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path / 'config.json'}: cannot be read ({error})") from error
+        raise ModelError(f"{path}: cannot be read ({error})") from error
     if not isinstance(raw, dict):
-        raise ModelError(f"{path / 'config.json'}: is not a model's config")
+        raise ModelError(f"{path}: is not a model's config")
     return raw

@@ -55,15 +55,15 @@ class Sampling:
     guidance."""
 
     @classmethod
-    def of_codes(cls, wish: Wish, model: str) -> Sampling:
-        """How a model that draws by codes draws a wish.
+    def of_codes(cls, wish: Wish, model: str, guidance: float) -> Sampling:
+        """How a model that draws by codes draws a wish, with its own guidance where none is asked.
 
         Raises:
             UsageError: the wish names steps.
         """
         if wish.steps is not None:
             raise UsageError(f"--steps: {model} draws code by code and has none; leave it out")
-        guidance = CODE_GUIDANCE if wish.guidance is None else wish.guidance
+        guidance = guidance if wish.guidance is None else wish.guidance
         return cls(guidance, wish.temperature, wish.top_k, wish.top_p)
 
     @property
@@ -192,9 +192,11 @@ class NativeCodes(Native):
     """The engine of Janus and Janus-Pro, which draw by codes."""
 
     model: Janus
+    guidance = CODE_GUIDANCE
+    """Where none is asked for; what the checkpoint says, if it says so."""
 
     def sampling(self, wish: Wish) -> Sampling:
-        return Sampling.of_codes(wish, self.name)
+        return Sampling.of_codes(wish, self.name, self.guidance)
 
     def steps(self, sampling: Sampling) -> int:
         return self.image_tokens

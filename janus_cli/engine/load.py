@@ -74,6 +74,8 @@ def open_engine(
                 engine = NativeFlow(model, writer, preprocessing, vae, **names)
             else:
                 engine = NativeCodes(model, writer, preprocessing, **names)
+        if isinstance(engine, NativeCodes | Reference):
+            engine.guidance = checkpoint.guidance
         engine.notes = (*notes, *(checkpoint.changes.notes(path) if checkpoint.changes else ()))
         return engine
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, UsageError
-from ..schema import Wish
+from ..schema import CODE_GUIDANCE, Wish
 from .batch import Prompt, Said
 from .config import JanusConfig
 from .decode import Drawing, Sampling
@@ -29,6 +29,9 @@ from .vq import to_bytes
 
 class Reference:
     """The engine on transformers' networks."""
+
+    guidance = CODE_GUIDANCE
+    """As NativeCodes.guidance."""
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class Reference:
 
     def sampling(self, wish: Wish) -> Sampling:
         """As NativeCodes.sampling."""
-        return Sampling.of_codes(wish, self.name)
+        return Sampling.of_codes(wish, self.name, self.guidance)
 
     def steps(self, sampling: Sampling) -> int:
         """As NativeCodes.steps."""

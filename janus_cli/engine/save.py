@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..schema import CODE_GUIDANCE
 from .config import Config, JanusConfig
 from .layout import TRANSFORMERS
 from .model import Janus
@@ -26,9 +27,17 @@ from .prompt import (
 
 
 def save_checkpoint(
-    model: Janus, writer: PromptWriter, folder: Path, *, dtype: torch.dtype = torch.bfloat16
+    model: Janus,
+    writer: PromptWriter,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    guidance: float = CODE_GUIDANCE,
 ) -> None:
-    """Write weights, config, tokenizer and preprocessor of a whole model."""
+    """Write weights, config, tokenizer and preprocessor of a whole model.
+
+    `guidance` is what it draws with where none is asked for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(dtype) for name, value in published_tensors(model).items()}
     weights = folder / "model.safetensors"
@@ -39,7 +48,7 @@ def save_checkpoint(
     write_json(folder / "config.json", config_json(model.config, writer, dtype_name))
     write_json(folder / "tokenizer_config.json", tokenizer_json(writer))
     write_json(folder / "preprocessor_config.json", preprocessor_json(model.config))
-    write_json(folder / "generation_config.json", generation_json(writer))
+    write_json(folder / "generation_config.json", generation_json(writer, guidance))
 
 
 def published_tensors(model: Janus) -> dict[str, Tensor]:
@@ -148,12 +157,12 @@ def preprocessor_json(config: Config) -> dict[str, Any]:
     }
 
 
-def generation_json(writer: PromptWriter) -> dict[str, Any]:
+def generation_json(writer: PromptWriter, guidance: float) -> dict[str, Any]:
     return {
         "bos_token_id": writer.begin_of_sentence,
         "eos_token_id": writer.end_of_sentence,
         "pad_token_id": writer.pad,
-        "guidance_scale": 5,
+        "guidance_scale": guidance,
         "temperature": 1.0,
         "generation_kwargs": {"boi_token_id": writer.begin_of_image},
     }

@@ -10,11 +10,15 @@ import torch
 from ..engine.save import save_checkpoint
 from .pupil import open_pupil
 
+GUIDANCE = 1.5
+"""With which the embedded model draws: of 40 pictures 10 are right with it, 8 with none, 3 at 2.5,
+none at the 5 of Janus-Pro. Where codes are nearly certain it is noise that guidance amplifies."""
+
 
 def export(checkpoint: Path, folder: Path) -> None:
     """Write the model of a checkpoint folder in bf16."""
     pupil = open_pupil(checkpoint, torch.device("cpu"))
-    save_checkpoint(pupil.model, pupil.writer, folder)
+    save_checkpoint(pupil.model, pupil.writer, folder, guidance=GUIDANCE)
 
 
 def draw_examples(folder: Path) -> None:

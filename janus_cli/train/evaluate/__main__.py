@@ -23,7 +23,7 @@ import torch
 from ...engine.decode import Sampling
 from ...engine.load import Engine, open_engine
 from ...errors import JanusError
-from ...schema import CODE_GUIDANCE, PRECISIONS, ModelChoice
+from ...schema import PRECISIONS, ModelChoice, Wish
 from ...weights import EMBEDDED, find_model
 from ..world.style import unseen_fonts
 from .agreement import agree
@@ -50,16 +50,17 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, help="pictures drawn at once; else what fits")
-    parser.add_argument("--guidance", type=float, default=CODE_GUIDANCE)
+    parser.add_argument("--guidance", type=float, help="else the model's own")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a sheet of drawings, PNG")
     return parser.parse_args(arguments)
 
 
-def evaluate(engine: Engine, folder: Path, wanted: argparse.Namespace) -> list[Row]:
+def evaluate(
+    engine: Engine, folder: Path, sampling: Sampling, wanted: argparse.Namespace
+) -> list[Row]:
     """All rows of one engine."""
-    sampling = Sampling(guidance=wanted.guidance)
     rows: list[Row] = []
     if wanted.cases:
         rows += [row for exam in possible_exams() for row in examine(engine, exam, wanted.cases)]
@@ -86,12 +87,12 @@ def judge_drawings(
     return [*judge(guided), without, more, *agree(engine, guided)]
 
 
-def notes(wanted: argparse.Namespace) -> list[str]:
+def notes(wanted: argparse.Namespace, sampling: Sampling) -> list[str]:
     """What a reader of the table must know."""
     fonts = ", ".join(name.rpartition(".")[0] for name in unseen_fonts())
     missing = "No font that training never saw is installed here: reading is measured in its own."
     return [
-        f"{wanted.device}, guidance {wanted.guidance:g}.",
+        f"{wanted.device}, guidance {sampling.guidance:g}.",
         f"Unseen fonts: {fonts}." if fonts else missing,
     ]
 
@@ -106,13 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = find_model(wanted.model)
         for precision in wanted.precision:
             engine = open_engine(folder, ModelChoice(wanted.model, wanted.device, precision))
-            columns[engine.precision] = evaluate(engine, folder, wanted)
+            sampling = engine.sampling(Wish("anything", guidance=wanted.guidance))
+            columns[engine.precision] = evaluate(engine, folder, sampling, wanted)
     except JanusError as error:
         sys.exit(str(error))
-    print(table(columns), "", *notes(wanted), sep="\n")
+    print(table(columns), "", *notes(wanted, sampling), sep="\n")
     if wanted.json:
         rows = {name: [asdict(row) for row in column] for name, column in columns.items()}
-        report = {"model": wanted.model, "notes": notes(wanted), "precisions": rows}
+        report = {"model": wanted.model, "notes": notes(wanted, sampling), "precisions": rows}
         wanted.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
