@@ -108,7 +108,9 @@ class TextBatch:
         self.writer = writer
         self.rows: list[Row] = []
         self.past = past
-        self.cache = Cache(model.config.language, 0, 0, dtype=model.dtype, device=model.device)
+        self.cache = Cache(
+            model.config.language, 0, 0, dtype=model.cache_dtype, device=model.device
+        )
 
     def admit(self, joining: Sequence[Row]) -> list[Said]:
         """Take in rows about the same pictures; the next token of each.

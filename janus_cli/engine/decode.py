@@ -162,7 +162,7 @@ class Native:
 
     def row_bytes(self, capacity: int) -> int:
         """What a row of a cache of this capacity takes in memory."""
-        config, dtype = self.model.config.language, self.model.dtype
+        config, dtype = self.model.config.language, self.model.cache_dtype
         return cache_bytes(config, rows=1, capacity=capacity, dtype=dtype)
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
@@ -185,7 +185,8 @@ class Native:
     def new_cache(self, *, rows: int, capacity: int, static: bool = False) -> Cache:
         model = self.model
         kind = StaticCache if static else Cache
-        return kind(model.config.language, rows, capacity, dtype=model.dtype, device=model.device)
+        sizes, dtype = model.config.language, model.cache_dtype
+        return kind(sizes, rows, capacity, dtype=dtype, device=model.device)
 
 
 class NativeCodes(Native):

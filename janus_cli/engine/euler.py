@@ -147,6 +147,7 @@ class NativeFlow(Native):
             ),
             dim=-1,
         )
-        layers = [(k.mT.contiguous(), v) for k, v in zip(cache.keys, cache.values, strict=True)]
+        held = zip(cache.keys, cache.values, strict=True)
+        layers = [(k.mT[:, :, :longest].contiguous(), v[:, :, :longest]) for k, v in held]
         positions = starts[:, None] + torch.arange(following, device=device)
         return Prefix(layers, positions, seen[:, None])

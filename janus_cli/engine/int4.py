@@ -108,8 +108,8 @@ class Int4Linear(Quantized):
             codes = machine_packing().unpack(self.blocks)
             halves = codes[:, ::2] << 4 | codes[:, 1::2]
             self.packed = torch._convert_weight_to_int4pack(halves.contiguous(), CUDA_TILES)
-        elif machine_packing() is PACKINGS["avx512"]:
-            self.matrix = int4_matrix(self.packed, self.scales)
+        elif not machine_packing().paired:
+            self.matrix = int4_matrix(self.packed, self.scales, machine_packing().rows)
             if self.matrix is not None:
                 self.packed, self.scales = self.matrix.codes, self.matrix.scales
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .config import LanguageConfig
 
+VECTOR = 32  # slots that the kernel's step reads at once
+
 
 class Cache:
     """Room for `capacity` positions of every row and layer; `lengths` of them are filled."""
@@ -30,6 +32,7 @@ class Cache:
         device: torch.device,
     ) -> None:
         heads, size, layers = config.kv_heads, config.head_size, range(config.layers)
+        capacity = whole_vectors(capacity, device)
         one = torch.zeros((), dtype=dtype, device=device)
         self.keys = [one.new_zeros(rows, heads, size, capacity) for _ in layers]  # (B, K, E, S)
         self.values = [one.new_zeros(rows, heads, capacity, size) for _ in layers]  # (B, K, S, E)
@@ -48,7 +51,8 @@ class Cache:
     def reserve(self, rows: int, capacity: int) -> None:
         """Make room for more, one layer after the other; what is held stays."""
         held_rows, _, _, held = self.keys[0].shape
-        rows, capacity = max(rows, held_rows), max(capacity, held)
+        rows = max(rows, held_rows)
+        capacity = max(whole_vectors(capacity, self.keys[0].device), held)
         if (rows, capacity) == (held_rows, held):
             return
         for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
@@ -74,17 +78,18 @@ class Cache:
     ) -> tuple[Tensor, Tensor]:
         """Put T positions (N or 1, K, T, E) of prompts after what `rows` hold, all of one length.
 
-        Returns the keys and values (N or 1, K, S, E) of all their positions until now.
+        Returns the keys and values (N or 1, K, S, E) of all their positions until now, as they are
+        held from now on.
         """
-        start = self.lengths[rows[0]]
+        start, dtype = self.lengths[rows[0]], keys.dtype
         end = start + keys.shape[2]
+        keys, values = keys.to(self.dtype), values.to(self.dtype)
         self.keys[layer][rows, ..., start:end] = keys.transpose(-1, -2)
         self.values[layer][rows, :, start:end] = values
-        if start == 0:
-            return keys, values
-        return self.keys[layer][rows, ..., :end].transpose(-1, -2), self.values[layer][
-            rows, :, :end
-        ]
+        if start > 0:
+            keys = self.keys[layer][rows, ..., :end].transpose(-1, -2)
+            values = self.values[layer][rows, :, :end]
+        return keys.to(dtype), values.to(dtype)
 
     def begin(self, rows: int) -> Tensor:
         """Begin a step of the first `rows` rows; their positions (B,) int64."""
@@ -141,6 +146,11 @@ class StaticCache(Cache):
     def end(self) -> None:
         assert self.slots is not None, "no step was begun"
         self.slots.add_(1)
+
+
+def whole_vectors(capacity: int, device: torch.device) -> int:
+    """A capacity on a CPU is a multiple of VECTOR, since the kernel reads keys in whole ones."""
+    return capacity + -capacity % VECTOR if device.type == "cpu" else capacity
 
 
 def look(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None = None) -> Tensor:

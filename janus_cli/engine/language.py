@@ -158,7 +158,8 @@ class Decoder(nn.Module):
         rope = self.rope(positions, x.dtype)
         for layer, (keys, values) in zip(self.layers, prefix, strict=True):
             q, k, v = layer.attention.project(layer.attention_norm(x), rope)
-            k, v = torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
+            k = torch.cat((keys.to(k.dtype), k), dim=2)
+            v = torch.cat((values.to(v.dtype), v), dim=2)
             x = x + layer.attention.attend(q, k, v, mask)
             x = x + layer.mlp(layer.mlp_norm(x))
         return self.norm(x)
@@ -166,7 +167,7 @@ class Decoder(nn.Module):
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """Add one position (B, D) to the first B rows of the cache; the new states (B, D)."""
         positions = cache.begin(len(x))
-        if self.kernel_step is not None and cache.dtype == torch.bfloat16:
+        if self.kernel_step is not None:
             rope = self.rope(positions[:, None], torch.float32)
             states = self.kernel_step(x, cache, positions, *rope)
             cache.end()

@@ -36,16 +36,26 @@ class HalfLinear(nn.Linear):
     """A linear layer held in 16 bits inside a network that computes in fp32.
 
     For processors that have no products in 16 bits: a few rows are still faster through the 16-bit
-    weight, which is half as much to read; many rows are multiplied in fp32.
+    weight, which is half as much to read, in the kernel where there is one; many rows are
+    multiplied in fp32.
     """
+
+    matrix: Matrix | None = None
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, dtype: torch.dtype) -> None:
         super().__init__(inputs, outputs, bias=False, dtype=dtype)
         if bias:
             self.bias = nn.Parameter(torch.empty(outputs, dtype=torch.float32))
 
+    def settle(self) -> None:
+        """See what this machine can do, once the weight is filled."""
+        self.matrix = bf16_matrix(self.weight)
+
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[:-1].numel() <= FEW_ROWS:
+        few = x.shape[:-1].numel() <= FEW_ROWS
+        if few and self.matrix is not None:
+            product = self.matrix.multiply(x)
+        elif few:
             product = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
         else:
             product = multiply_in_parts(x, len(self.weight), self.widened(x.dtype))

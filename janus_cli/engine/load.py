@@ -23,7 +23,7 @@ from .family import open_writer
 from .flow import JanusFlow
 from .int4 import PACKINGS, Int4Linear
 from .layout import TRANSFORMERS
-from .linear import BF16Linear, Quantized
+from .linear import BF16Linear, HalfLinear, Quantized
 from .machine import choose_device
 from .model import Janus, Reader
 from .pixels import Preprocessing
@@ -147,13 +147,13 @@ def load_model(
     for module in model.modules():
         if isinstance(module, Int4Linear) and checkpoint.packing is not None:
             module.repack(PACKINGS[checkpoint.packing])
-        if isinstance(module, Quantized | BF16Linear):
+        if isinstance(module, Quantized | BF16Linear | HalfLinear):
             settle(module, mapped=checkpoint.holds_codes)
     model.language.fuse()
     return model.eval()
 
 
-def settle(module: Quantized | BF16Linear, *, mapped: bool) -> None:
+def settle(module: Quantized | BF16Linear | HalfLinear, *, mapped: bool) -> None:
     """Arrange a layer for this machine; what it has no more use for takes no memory."""
     before = list(module.buffers())
     module.settle()

@@ -42,9 +42,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def processor() -> dict[str, Any]:
-    """What torch knows of the processor, by its names; nothing in older releases of torch."""
+    """What torch knows of the processor, by its names; nothing in older releases of torch.
+
+    Without what torch may not use: ATEN_CPU_CAPABILITY=avx2 holds everything here to AVX2.
+    """
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return capabilities
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return capabilities
+    wider = ("avx512", "amx")
+    return {name: there for name, there in capabilities.items() if not name.startswith(wider)}
 
 
 def free_memory(device: torch.device) -> int:

@@ -84,6 +84,11 @@ class Reader(nn.Module):
         """What is computed in; some weights may be held in less."""
         return self.language.norm.weight.dtype
 
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """What keys and values are held in: the kernel's step takes them in bf16 alone."""
+        return self.dtype if self.language.kernel_step is None else torch.bfloat16
+
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, D)."""
         return self.language.embed(ids).to(self.dtype)

@@ -15,6 +15,7 @@ from .config import Config, JanusConfig
 from .flow import JanusFlow
 from .int4 import Int4Linear
 from .int8 import Int8Linear
+from .kernel.library import kernel
 from .kv_cache import cache_bytes
 from .linear import BF16Linear, HalfLinear, Quantized
 from .machine import processor
@@ -70,7 +71,7 @@ def why_slow(name: str, device: torch.device) -> str:
     """A line for the user where a precision is slower here than bf16; else nothing."""
     if device.type != "cpu":
         return ""
-    if name == "nf4" and not multiplies_bf16():
+    if name == "nf4" and not multiplies_bf16() and kernel() is None:
         return "nf4 is slow on a processor without AVX-512-BF16; int4 is the 4-bit precision here"
     if name == "fp16" and multiplies_bf16():
         return "fp16 is slower than bf16 on this processor"

@@ -157,7 +157,7 @@ def preprocessor_json(config: Config) -> dict[str, Any]:
     }
 
 
-def generation_json(writer: PromptWriter, guidance: float) -> dict[str, Any]:
+def generation_json(writer: PromptWriter, guidance: float = CODE_GUIDANCE) -> dict[str, Any]:
     return {
         "bos_token_id": writer.begin_of_sentence,
         "eos_token_id": writer.end_of_sentence,

@@ -1,18 +1,11 @@
 /* What the parts of the kernel share: weights as products read them, and rows as products want them.
 
-   Letters: N outputs, K inputs, G groups of K, LANES of a vector of 32-bit numbers. */
+   Letters: N outputs, K inputs, G groups of K, LANES of a vector. */
 
 #pragma once
 
-#include <immintrin.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vector.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 32")
-
-enum { LANES = 16, MOST_ROWS = 8 };
 enum Kind { BF16, INT8, INT4, NF4 };
 
 /* A weight (N, K). Codes and scales, by kind:
@@ -29,25 +22,13 @@ typedef struct {
 } Matrix;
 
 /* Rows that are to be multiplied, as the kind of the weight wants them: bf16; int16 with a scale for
-   each row; or int8 with a scale, and the sum of the numbers, for each group. */
+   each row; or int8 with a scale, and the sum of the numbers times that, for each group. */
 typedef struct {
     void *numbers;
-    float *scales;
-    int32_t *sums;
+    float *scales, *sums;
 } Rows;
 
 INLINE int group_size(int kind) { return kind == NF4 ? 64 : 32; }
-
-INLINE void store_bf16(uint16_t *to, __m512 x) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x));
-}
-
-/* The larger half of 32 bf16 numbers, those at odd places, as fp32; and the others. */
-INLINE __m512 odd_bf16(__m512i pairs) {
-    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
-}
-
-INLINE __m512 even_bf16(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
 
 /* Room for some rows of up to `inputs` numbers; NULL when there is no memory. */
 Rows make_rows(int rows, int inputs);

@@ -1,7 +1,8 @@
 """The kernel as a library: compiled once on a machine, then loaded from the user's cache.
 
-It is for processors with dot products of 8 and of 16 bits in vectors of 512 (AVX-512 with VNNI and
-BF16), and there only where a C compiler is: elsewhere torch's own products are what there is.
+It is for processors with AVX2 and, twice as fast at products, for those with AVX-512 that have dot
+products of 8 and of 16 bits; and there only where a C compiler is. Elsewhere torch's own products
+are what there is.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from ..machine import processor
 
 HERE = Path(__file__).parent
 SOURCES = ("matrix.c", "step.c")
-HEADERS = ("kernel.h",)
-SWITCH = "JANUS_KERNEL"  # "off": do without
-EXTENSIONS = ("f", "bw", "vl", "dq", "vnni", "bf16")
-OPTIONS = (
-    *("-O3", "-std=gnu11", "-fPIC", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wextra"),
-    *(f"-mavx512{extension}" for extension in EXTENSIONS),
-    *("-mfma", "-mf16c"),
-)
+HEADERS = ("kernel.h", "vector.h")
+SWITCH = "JANUS_KERNEL"  # "off": do without; or one of VECTORS, which are tried in this order
+VECTORS = {  # what they are made of, as torch calls it, and as compilers do
+    "avx512": {
+        f"avx512_{extension}": f"-mavx512{extension}"
+        for extension in ("f", "bw", "vl", "dq", "vnni", "bf16")
+    },
+    "avx2": {"avx2": "-mavx2", "fma3": "-mfma", "f16c": "-mf16c"},
+}
+OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wextra")
 PATIENCE = 120  # seconds for a compiler; it takes three
 
 
@@ -51,13 +54,8 @@ def open_kernel() -> ctypes.CDLL:
     Raises:
         Unusable: why not.
     """
-    if os.environ.get(SWITCH) == "off":
-        raise Unusable(f"{SWITCH}=off")
-    missing = missing_instructions()
-    if missing:
-        raise Unusable(f"this processor has no {missing}")
-    share_threads()
     path = library_path()
+    share_threads()
     if not path.exists():
         compile_library(path)
     try:
@@ -67,16 +65,26 @@ def open_kernel() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.janus_multiply.argtypes = (pointer, pointer, number, pointer, number)
     library.janus_tile_nf4.argtypes = (pointer, number, number, pointer, number)
-    library.janus_tile_int4.argtypes = (pointer, number, number, pointer, number)
+    sizes = (number, number, number)
+    library.janus_tile_int4.argtypes = (pointer, pointer, *sizes, pointer, pointer, number)
     library.janus_step.argtypes = (pointer, pointer, pointer)
     return library
 
 
-def missing_instructions() -> str:
-    """The first extension that the kernel needs and this processor lacks; empty where none."""
-    capabilities = processor()
-    wanted = (f"avx512_{extension}" for extension in EXTENSIONS)
-    return next((name for name in wanted if not capabilities.get(name)), "")
+def choose_vectors() -> str:
+    """The first of VECTORS that this processor has, or the one that is wanted."""
+    wanted = os.environ.get(SWITCH, "")
+    if wanted == "off":
+        raise Unusable(f"{SWITCH}=off")
+    if wanted and wanted not in VECTORS:
+        raise Unusable(f"{SWITCH}={wanted} is none of off, {', '.join(VECTORS)}")
+    capabilities, missing = processor(), ""
+    for vectors in [wanted] if wanted else VECTORS:
+        lacking = [name for name in VECTORS[vectors] if not capabilities.get(name)]
+        if not lacking:
+            return vectors
+        missing = lacking[0]
+    raise Unusable(f"this processor has no {missing}")
 
 
 def share_threads() -> None:
@@ -94,10 +102,16 @@ def share_threads() -> None:
 
 def library_path() -> Path:
     """Where the library of these sources lies."""
-    digest = hashlib.sha256("\0".join(OPTIONS).encode())
+    vectors = choose_vectors()
+    digest = hashlib.sha256("\0".join(options()).encode())
     for name in (*SOURCES, *HEADERS):
         digest.update((HERE / name).read_bytes())
-    return platformdirs.user_cache_path("janus") / f"kernel-{digest.hexdigest()[:16]}.so"
+    return platformdirs.user_cache_path("janus") / f"kernel-{vectors}-{digest.hexdigest()[:16]}.so"
+
+
+def options() -> tuple[str, ...]:
+    """How the sources are compiled."""
+    return (*OPTIONS, *VECTORS[choose_vectors()].values(), "-mfma", "-mf16c")
 
 
 def compile_library(path: Path) -> None:
@@ -109,7 +123,7 @@ def compile_library(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix="kernel-") as place:
             objects = [f"{name.removesuffix('.c')}.o" for name in SOURCES]
-            run(compiler, "-c", *OPTIONS, *(str(HERE / name) for name in SOURCES), folder=place)
+            run(compiler, "-c", *options(), *(str(HERE / name) for name in SOURCES), folder=place)
             # Without -fopenmp, which would name a second libgomp.
             run(compiler, "-shared", "-o", "kernel.so", *objects, "-lm", folder=place)
             (Path(place) / "kernel.so").replace(path)

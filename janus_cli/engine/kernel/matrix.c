@@ -7,17 +7,28 @@
 #include "kernel.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
+enum { MANY_ROWS = 18 };    /* for which it pays to widen a weight before */
 enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
 
-/* STRETCH times the quantiles of NF4 (QLoRA, arXiv 2305.14314), plus 128. Of all whole factors it is
-   the one at which rounding moves them least, weighed by how often normal numbers take them: by
-   0.5 %, where 4 bits are off by 9 %. */
+/* STRETCH times the quantiles of NF4 (QLoRA, arXiv 2305.14314), plus MIDDLE. Of the whole factors
+   there is room for it is one at which rounding moves them least, weighed by how often normal numbers
+   take them: by 0.5 % in 8 bits and by 1 % in 7, where 4 bits are off by 9 %. */
+#if EIGHT_BIT_LEVELS
 #define STRETCH 124.0f
+#define MIDDLE 128.0f
 static const uint8_t LEVELS[16] = {
     4, 42, 63, 79, 93, 105, 117, 128, 138, 148, 159, 170, 183, 198, 218, 252,
 };
+#else
+#define STRETCH 53.0f
+#define MIDDLE 64.0f
+static const uint8_t LEVELS[16] = {
+    11, 27, 36, 43, 49, 54, 59, 64, 68, 73, 77, 82, 87, 94, 102, 117,
+};
+#endif
 
 Rows make_rows(int rows, int inputs) {
     size_t numbers = (size_t)rows * inputs, groups = numbers / 32;
@@ -35,28 +46,27 @@ void free_rows(Rows rows) {
 }
 
 static float largest(const float *x, int count) {
-    __m512 most = _mm512_setzero_ps();
-    for (int i = 0; i < count; i += LANES)
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-    return _mm512_reduce_max_ps(most);
+    Floats most = floats(0);
+    for (int i = 0; i < count; i += LANES) most = larger(most, magnitude(load_floats(x + i)));
+    return largest_of(most);
 }
 
-INLINE __m512i rounded(const float *x, float factor) {
-    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(factor)));
+INLINE Ints rounded(const float *x, float factor) {
+    return to_ints(times(load_floats(x), floats(factor)));
 }
 
 static void take_groups(const float *x, int inputs, int group, int8_t *to, float *scales,
-                        int32_t *sums) {
+                        float *sums) {
     for (int g = 0; g < inputs / group; g++, x += group, to += group) {
         float most = largest(x, group);
-        __m512i sum = _mm512_setzero_si512();
+        Ints sum = ints(0);
         for (int i = 0; i < group; i += LANES) {
-            __m512i numbers = rounded(x + i, most > 0 ? 127 / most : 0);
-            sum = _mm512_add_epi32(sum, numbers);
-            _mm_storeu_si128((__m128i *)(to + i), _mm512_cvtepi32_epi8(numbers));
+            Ints numbers = rounded(x + i, most > 0 ? 127 / most : 0);
+            sum = plus_ints(sum, numbers);
+            store_bytes(to + i, numbers);
         }
         scales[g] = most / 127;
-        sums[g] = _mm512_reduce_add_epi32(sum);
+        sums[g] = scales[g] * sum_of_ints(sum);
     }
 }
 
@@ -65,12 +75,11 @@ void take_row(const Matrix *weight, const float *x, Rows rows, int row) {
     size_t first = (size_t)row * inputs;
     if (weight->kind == BF16) {
         uint16_t *to = (uint16_t *)rows.numbers + first;
-        for (int i = 0; i < inputs; i += LANES) store_bf16(to + i, _mm512_loadu_ps(x + i));
+        for (int i = 0; i < inputs; i += LANES) store_bf16(to + i, load_floats(x + i));
     } else if (weight->kind == INT8) {
         int16_t *to = (int16_t *)rows.numbers + first;
         float most = largest(x, inputs), factor = most > 0 ? LARGEST / most : 0;
-        for (int i = 0; i < inputs; i += LANES)
-            _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtepi32_epi16(rounded(x + i, factor)));
+        for (int i = 0; i < inputs; i += LANES) store_shorts(to + i, rounded(x + i, factor));
         rows.scales[row] = most / LARGEST;
     } else {
         take_groups(x, inputs, group_size(weight->kind), (int8_t *)rows.numbers + first,
@@ -78,71 +87,98 @@ void take_row(const Matrix *weight, const float *x, Rows rows, int row) {
     }
 }
 
-INLINE void put(float *to, __m512 sum, bool add) {
-    _mm512_storeu_ps(to, add ? _mm512_add_ps(_mm512_loadu_ps(to), sum) : sum);
+/* 8 inputs of a tile as unsigned bytes: the first 4 of every lane, and the others. */
+INLINE void widen(const uint8_t *codes, bool nf4, Ints *first, Ints *second) {
+    Ints both = load_ints(codes);
+    _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
+    *first = low_halves(both);
+    *second = high_halves(both);
+    if (nf4) {
+        *first = looked_up(LEVELS, *first);
+        *second = looked_up(LEVELS, *second);
+    }
 }
 
-/* 16 outputs of a weight in 4 bits. Codes are unsigned: what is taken off them (128 or 8) is taken
-   off the sums instead. */
-INLINE void multiply_tile(const Matrix *weight, bool nf4, int tile, Rows rows, int first, int count,
-                          float *out, bool add) {
+/* All of a tile: what many rows are multiplied by is widened once. */
+INLINE void widen_tile(const Matrix *weight, bool nf4, int tile, uint8_t *to) {
+    const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * weight->inputs * 8;
+    for (int k = 0; k < weight->inputs; k += 8, codes += 64, to += 128) {
+        Ints first, second;
+        widen(codes, nf4, &first, &second);
+        store_ints(to, first);
+        store_ints(to + 64, second);
+    }
+}
+
+INLINE Ints four_of(const int8_t *x) {
+    int32_t four;
+    memcpy(&four, x, 4);
+    return ints(four);
+}
+
+/* 16 outputs of a weight in 4 bits, or of some tiles of it that have been widened. Codes are
+   unsigned: what is taken off them is taken off the sums instead. */
+INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, const uint8_t *wide,
+                           Rows rows, int first, int count, float *out, bool add) {
     const int group = nf4 ? 64 : 32, inputs = weight->inputs, groups = inputs / group;
+    const int pairs = nf4 ? 1 : 2;
     const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * inputs * 8;
     const uint16_t *scales =
-        (const uint16_t *)weight->scales + (size_t)tile * groups * LANES * (nf4 ? 1 : 2);
+        (const uint16_t *)weight->scales + (size_t)tile * groups * LANES * pairs;
     const int8_t *x = (const int8_t *)rows.numbers + (size_t)first * inputs;
     const float *row_scales = rows.scales + first * groups;
-    const int32_t *row_sums = rows.sums + first * groups;
-    const __m512i fifteen = _mm512_set1_epi8(15);
-    const __m512i levels = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)LEVELS));
-    __m512 total[MOST_ROWS];
-    UNROLL for (int r = 0; r < count; r++) total[r] = _mm512_setzero_ps();
+    const float *row_sums = rows.sums + first * groups;
+    Floats total[MOST_TOTALS];
+    UNROLL for (int i = 0; i < tiles * count; i++) total[i] = floats(0);
     for (int g = 0; g < groups; g++, x += group) {
-        __m512i dot[MOST_ROWS];
-        UNROLL for (int r = 0; r < count; r++)
-            dot[r] = _mm512_set1_epi32((nf4 ? -128 : -8) * row_sums[r * groups + g]);
-        UNROLL for (int part = 0; part < group; part += 8, codes += 64) {
-            __m512i both = _mm512_loadu_si512(codes);
-            _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
-            __m512i low = _mm512_and_si512(both, fifteen);
-            __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), fifteen);
-            if (nf4) {
-                low = _mm512_shuffle_epi8(levels, low);
-                high = _mm512_shuffle_epi8(levels, high);
+        Ints dot[MOST_TOTALS];
+        UNROLL for (int i = 0; i < tiles * count; i++) dot[i] = ints(0);
+        UNROLL_TWICE for (int part = 0; part < group; part += 8) {
+            Ints low[MOST_TILES], high[MOST_TILES];
+            UNROLL for (int t = 0; t < tiles; t++) {
+                if (wide) {
+                    const uint8_t *at = wide + (size_t)(t * inputs + g * group + part) * LANES;
+                    low[t] = load_ints(at);
+                    high[t] = load_ints(at + 64);
+                } else {
+                    widen(codes + (size_t)(g * group + part) * 8, nf4, low + t, high + t);
+                }
             }
             UNROLL for (int r = 0; r < count; r++) {
-                const int32_t *fours = (const int32_t *)(x + (size_t)r * inputs + part);
-                dot[r] = _mm512_dpbusd_epi32(dot[r], low, _mm512_set1_epi32(fours[0]));
-                dot[r] = _mm512_dpbusd_epi32(dot[r], high, _mm512_set1_epi32(fours[1]));
+                const int8_t *at = x + (size_t)r * inputs + part;
+                Ints one = four_of(at), other = four_of(at + 4);
+                UNROLL for (int t = 0; t < tiles; t++) {
+                    int i = t * count + r;
+                    dot[i] = plus_bytes(dot[i], low[t], one, !nf4);
+                    dot[i] = plus_bytes(dot[i], high[t], other, !nf4);
+                }
             }
         }
-        __m512 scale, zero;
-        if (nf4) {
-            __m256i halves = _mm256_loadu_si256((const __m256i *)(scales + g * LANES));
-            scale = _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(1 / STRETCH));
-        } else {
-            __m512i pairs = _mm512_loadu_si512(scales + g * 2 * LANES);
-            scale = even_bf16(pairs);
-            zero = odd_bf16(pairs);
-        }
-        UNROLL for (int r = 0; r < count; r++) {
-            __m512 product = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(dot[r]));
-            if (!nf4) {
-                __m512 sum = _mm512_set1_ps((float)row_sums[r * groups + g]);
-                product = _mm512_fmadd_ps(zero, sum, product);
+        UNROLL for (int t = 0; t < tiles; t++) {
+            const uint16_t *at = scales + (size_t)(t * groups + g) * LANES * pairs;
+            Floats scale, zero;
+            if (nf4) {
+                scale = times(of_fp16(at), floats(1 / STRETCH));
+                zero = times(scale, floats(-MIDDLE));
+            } else {
+                Ints both = load_ints(at);
+                scale = even_bf16(both);
+                zero = plus_product(odd_bf16(both), scale, floats(-8));
             }
-            total[r] = _mm512_fmadd_ps(product, _mm512_set1_ps(row_scales[r * groups + g]), total[r]);
+            UNROLL for (int r = 0; r < count; r++) {
+                int i = t * count + r;
+                Floats products = to_floats(sum_of_bytes(dot[i], !nf4));
+                Floats own = floats(row_scales[r * groups + g]);
+                total[i] = plus_product(total[i], times(products, own), scale);
+                total[i] = plus_product(total[i], zero, floats(row_sums[r * groups + g]));
+            }
         }
     }
-    UNROLL for (int r = 0; r < count; r++)
-        put(out + (size_t)(first + r) * weight->outputs + tile * LANES, total[r], add);
-}
-
-/* The sum of 16 numbers, which 32 bits may not hold. */
-INLINE float sum_of_lanes(__m512i x) {
-    __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(x));
-    __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(x, 1));
-    return (float)_mm512_reduce_add_pd(_mm512_add_pd(low, high));
+    UNROLL for (int t = 0; t < tiles; t++) UNROLL for (int r = 0; r < count; r++) {
+        float *to = out + (size_t)(first + r) * weight->outputs + (tile + t) * LANES;
+        Floats sum = total[t * count + r];
+        store_floats(to, add ? plus(load_floats(to), sum) : sum);
+    }
 }
 
 /* `lines` outputs of a weight in 8 or 16 bits, which lies line by line. */
@@ -151,25 +187,24 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
     const int inputs = weight->inputs, width = bf16 ? 2 : 1;
     const uint8_t *w = (const uint8_t *)weight->codes + (size_t)line * inputs * width;
     const uint16_t *x = (const uint16_t *)rows.numbers + (size_t)first * inputs;
-    __m512 sums[4 * MOST_ROWS];
-    __m512i dots[4 * MOST_ROWS];
+    Floats sums[ACCUMULATORS];
+    Ints dots[ACCUMULATORS];
     UNROLL for (int i = 0; i < lines * count; i++) {
-        sums[i] = _mm512_setzero_ps();
-        dots[i] = _mm512_setzero_si512();
+        sums[i] = floats(0);
+        dots[i] = ints(0);
     }
     for (int k = 0; k < inputs; k += 32) {
         UNROLL for (int l = 0; l < lines; l++) {
             const uint8_t *at = w + (size_t)(l * inputs + k) * width;
             _mm_prefetch((const char *)at + AHEAD / 2, _MM_HINT_T0);
-            __m512i numbers = bf16 ? _mm512_loadu_si512(at)
-                                   : _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)at));
+            Ints numbers = bf16 ? load_ints(at) : widened((const int8_t *)at);
             UNROLL for (int r = 0; r < count; r++) {
-                __m512i row = _mm512_loadu_si512(x + (size_t)r * inputs + k);
+                Ints row = load_ints(x + (size_t)r * inputs + k);
                 int i = l * count + r;
                 if (bf16)
-                    sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)numbers, (__m512bh)row);
+                    sums[i] = plus_bf16(sums[i], numbers, row);
                 else
-                    dots[i] = _mm512_dpwssd_epi32(dots[i], numbers, row);
+                    dots[i] = plus_shorts(dots[i], numbers, row);
             }
         }
     }
@@ -177,11 +212,11 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
         int i = l * count + r;
         float *to = out + (size_t)(first + r) * weight->outputs + line + l, sum;
         if (bf16) {
-            sum = _mm512_reduce_add_ps(sums[i]);
-        } else {
+            sum = sum_of(sums[i]);
+        } else { /* 32 bits may not hold the sum of all lanes */
             union { uint32_t bits; float number; } scale;
             scale.bits = (uint32_t)((const uint16_t *)weight->scales)[line + l] << 16;
-            sum = scale.number * rows.scales[first + r] * sum_of_lanes(dots[i]);
+            sum = scale.number * rows.scales[first + r] * (float)exact_sum_of_ints(dots[i]);
         }
         *to = add ? *to + sum : sum;
     }
@@ -190,36 +225,78 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
 /* 16 outputs of some rows, whose number the compiler knows. */
 INLINE void multiply_some(const Matrix *weight, int tile, Rows rows, int first, int count,
                           float *out, bool add) {
-    int line = tile * LANES, step = count <= 4 ? 4 : 2;
+    const int line = tile * LANES, some = ACCUMULATORS / count, step = some > 4 ? 4 : some & ~1;
+    const int lines = step ? step : 1; /* a divisor of 16 */
     switch (weight->kind) {
-    case NF4: multiply_tile(weight, true, tile, rows, first, count, out, add); break;
-    case INT4: multiply_tile(weight, false, tile, rows, first, count, out, add); break;
+    case NF4: multiply_tiles(weight, true, tile, 1, NULL, rows, first, count, out, add); break;
+    case INT4: multiply_tiles(weight, false, tile, 1, NULL, rows, first, count, out, add); break;
     case INT8:
-        for (int l = line; l < line + LANES; l += step)
-            multiply_lines(weight, false, l, step, rows, first, count, out, add);
+        for (int l = line; l < line + LANES; l += lines)
+            multiply_lines(weight, false, l, lines, rows, first, count, out, add);
         break;
     case BF16:
-        for (int l = line; l < line + LANES; l += step)
-            multiply_lines(weight, true, l, step, rows, first, count, out, add);
+        for (int l = line; l < line + LANES; l += lines)
+            multiply_lines(weight, true, l, lines, rows, first, count, out, add);
     }
 }
 
-void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) {
-#pragma omp for schedule(static)
-    for (int tile = 0; tile < weight->outputs / LANES; tile++) {
-        for (int first = 0; first < count; first += MOST_ROWS) {
-            switch (count - first) {
-            case 1: multiply_some(weight, tile, rows, first, 1, out, add); break;
-            case 2: multiply_some(weight, tile, rows, first, 2, out, add); break;
-            case 3: multiply_some(weight, tile, rows, first, 3, out, add); break;
-            case 4: multiply_some(weight, tile, rows, first, 4, out, add); break;
-            case 5: multiply_some(weight, tile, rows, first, 5, out, add); break;
-            case 6: multiply_some(weight, tile, rows, first, 6, out, add); break;
-            case 7: multiply_some(weight, tile, rows, first, 7, out, add); break;
-            default: multiply_some(weight, tile, rows, first, 8, out, add);
-            }
+/* The same of some tiles that have been widened. */
+INLINE void multiply_wide(const Matrix *weight, int tile, const uint8_t *wide, Rows rows, int first,
+                          float *out, bool add) {
+    if (weight->kind == NF4)
+        multiply_tiles(weight, true, tile, MOST_TILES, wide, rows, first, WIDE_ROWS, out, add);
+    else
+        multiply_tiles(weight, false, tile, MOST_TILES, wide, rows, first, WIDE_ROWS, out, add);
+}
+
+static void multiply_few(const Matrix *weight, int tile, Rows rows, int first, int count,
+                         float *out, bool add) {
+    for (; first < count; first += MOST_ROWS) {
+        switch (count - first) {
+        case 1: multiply_some(weight, tile, rows, first, 1, out, add); break;
+        case 2: multiply_some(weight, tile, rows, first, 2, out, add); break;
+        case 3: multiply_some(weight, tile, rows, first, 3, out, add); break;
+#if EIGHT_BIT_LEVELS
+        case 4: multiply_some(weight, tile, rows, first, 4, out, add); break;
+        case 5: multiply_some(weight, tile, rows, first, 5, out, add); break;
+        case 6: multiply_some(weight, tile, rows, first, 6, out, add); break;
+        case 7: multiply_some(weight, tile, rows, first, 7, out, add); break;
+#endif
+        default: multiply_some(weight, tile, rows, first, MOST_ROWS, out, add);
         }
     }
+}
+
+static void multiply_many(const Matrix *weight, int tile, uint8_t *wide, Rows rows, int count,
+                          float *out, bool add) {
+    for (int t = 0; t < MOST_TILES; t++) {
+        uint8_t *to = wide + (size_t)t * weight->inputs * LANES;
+        if (weight->kind == NF4)
+            widen_tile(weight, true, tile + t, to);
+        else
+            widen_tile(weight, false, tile + t, to);
+    }
+    int first = 0;
+    for (; first + WIDE_ROWS <= count; first += WIDE_ROWS)
+        multiply_wide(weight, tile, wide, rows, first, out, add);
+    for (int t = 0; t < MOST_TILES; t++) multiply_few(weight, tile + t, rows, first, count, out, add);
+}
+
+void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) {
+    const int tiles = weight->outputs / LANES;
+    const bool many = count >= MANY_ROWS && (weight->kind == NF4 || weight->kind == INT4);
+    /* Without memory for it, rows are multiplied as few are. */
+    uint8_t *wide = many ? aligned_alloc(64, (size_t)MOST_TILES * weight->inputs * LANES) : NULL;
+#pragma omp for schedule(static)
+    for (int tile = 0; tile < tiles; tile += MOST_TILES) {
+        if (wide && tile + MOST_TILES <= tiles) {
+            multiply_many(weight, tile, wide, rows, count, out, add);
+        } else {
+            for (int t = tile; t < tiles && t < tile + MOST_TILES; t++)
+                multiply_few(weight, t, rows, 0, count, out, add);
+        }
+    }
+    free(wide);
 }
 
 /* What Python calls. */
@@ -259,20 +336,41 @@ void janus_tile_nf4(const uint32_t *packed, int outputs, int inputs, uint32_t *t
                     lane_of(packed[(size_t)(tile * LANES + lane) * parts + part]);
 }
 
-/* The same of one that lies as torch's product wants it with AVX-512: in blocks of 64 outputs, byte
-   j of an input holds outputs j and, in the high half, j + 32. */
-void janus_tile_int4(const uint8_t *packed, int outputs, int inputs, uint8_t *tiles, int threads) {
+/* 16 bytes of each of two inputs, halves as one byte. */
+INLINE __m128i joined(const uint8_t *first, const uint8_t *second, int shift) {
+    const __m128i fifteen = _mm_set1_epi8(15), by = _mm_cvtsi32_si128(shift);
+    __m128i low = _mm_srl_epi16(_mm_loadu_si128((const __m128i *)first), by);
+    __m128i high = _mm_srl_epi16(_mm_loadu_si128((const __m128i *)second), by);
+    high = _mm_slli_epi16(_mm_and_si128(high, fifteen), 4);
+    return _mm_or_si128(_mm_and_si128(low, fifteen), high);
+}
+
+/* The same of one that lies as torch's product wants it: in blocks of some outputs, 64 with AVX-512
+   and 32 with AVX2, byte j of an input holds outputs j and, in the high half, j + block / 2; and of
+   its scales and zeros, bf16 (G, N, 2). */
+void janus_tile_int4(const uint8_t *packed, const uint32_t *scales, int outputs, int inputs,
+                     int block, uint8_t *tiles, uint32_t *tiled_scales, int threads) {
+    const int half = block / 2, parts = block / LANES, groups = inputs / 32;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int tile = 0; tile < outputs / LANES; tile++) {
-        int within = tile % 4 * LANES, shift = within < 32 ? 0 : 4;
-        const uint8_t *block = packed + (size_t)(tile / 4) * inputs * 32 + within % 32;
-        for (int part = 0; part < inputs / 8; part++) {
-            const uint8_t *from = block + (size_t)part * 8 * 32;
-            uint8_t *to = tiles + (size_t)(tile * (inputs / 8) + part) * LANES * 4;
-            for (int lane = 0; lane < LANES; lane++)
-                for (int i = 0; i < 4; i++)
-                    to[lane * 4 + i] = (uint8_t)((from[i * 32 + lane] >> shift & 15) |
-                                                 (from[(i + 4) * 32 + lane] >> shift & 15) << 4);
+        const int within = tile % parts * LANES, shift = within < half ? 0 : 4;
+        const uint8_t *from = packed + (size_t)(tile / parts) * inputs * half + within % half;
+        __m128i *to = (__m128i *)(tiles + (size_t)tile * inputs * 8);
+        for (int k = 0; k < inputs; k += 8, from += 8 * half, to += 4) {
+            __m128i lines[4];
+            for (int i = 0; i < 4; i++)
+                lines[i] = joined(from + i * half, from + (i + 4) * half, shift);
+            __m128i low = _mm_unpacklo_epi8(lines[0], lines[1]);
+            __m128i high = _mm_unpackhi_epi8(lines[0], lines[1]);
+            __m128i other_low = _mm_unpacklo_epi8(lines[2], lines[3]);
+            __m128i other_high = _mm_unpackhi_epi8(lines[2], lines[3]);
+            _mm_storeu_si128(to, _mm_unpacklo_epi16(low, other_low));
+            _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(low, other_low));
+            _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high, other_high));
+            _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(high, other_high));
         }
+        for (int g = 0; g < groups; g++)
+            store_ints(tiled_scales + ((size_t)tile * groups + g) * LANES,
+                       load_ints(scales + (size_t)g * outputs + tile * LANES));
     }
 }

@@ -6,7 +6,6 @@ Letters: N outputs, K inputs, G groups of K.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -66,23 +65,28 @@ def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
 
 def nf4_matrix(packed: Tensor, absmax: Tensor) -> Matrix | None:
     """Of bitsandbytes' codes uint8 (N, K / 2) and the largest numbers of groups, fp32 (N, G)."""
-    return tiled("nf4", packed, lambda: absmax.unflatten(0, (-1, LANES)).mT.half())
-
-
-def int4_matrix(packed: Tensor, scales: Tensor) -> Matrix | None:
-    """Of codes (N, K / 2) as torch packs them with AVX-512, and scales and zeros bf16 (G, N, 2)."""
-    return tiled("int4", packed, lambda: scales.unflatten(1, (-1, LANES)).transpose(0, 1))
-
-
-def tiled(kind: str, packed: Tensor, scales: Callable[[], Tensor]) -> Matrix | None:
-    """A weight in 4 bits, its codes arranged as tiles; the scales are asked for where it fits."""
     outputs, inputs = len(packed), 2 * packed.shape[1]
-    if not fits(kind, packed, outputs, inputs):
+    if not fits("nf4", packed, outputs, inputs):
         return None
     tiles = torch.empty_like(packed)
-    arrange = getattr(loaded(), f"janus_tile_{kind}")
-    arrange(packed.data_ptr(), outputs, inputs, tiles.data_ptr(), torch.get_num_threads())
-    return Matrix(kind, outputs, inputs, tiles, scales().contiguous())
+    sizes, threads = (outputs, inputs), torch.get_num_threads()
+    loaded().janus_tile_nf4(packed.data_ptr(), *sizes, tiles.data_ptr(), threads)
+    scales = absmax.unflatten(0, (-1, LANES)).mT.half().contiguous()
+    return Matrix("nf4", outputs, inputs, tiles, scales)
+
+
+def int4_matrix(packed: Tensor, scales: Tensor, block: int) -> Matrix | None:
+    """Of codes (N, K / 2) as torch packs them with AVX-512 or AVX2, in blocks of 64 or 32 outputs
+    that are not paired, and scales and zeros bf16 (G, N, 2)."""
+    outputs, inputs = len(packed), 2 * packed.shape[1]
+    if not fits("int4", packed, outputs, inputs):
+        return None
+    packed, scales, groups = packed.contiguous(), scales.contiguous(), len(scales)
+    tiles, tiled = torch.empty_like(packed), scales.new_empty(outputs // LANES, groups, LANES, 2)
+    sizes, threads = (outputs, inputs, block), torch.get_num_threads()
+    pointers = (packed.data_ptr(), scales.data_ptr())
+    loaded().janus_tile_int4(*pointers, *sizes, tiles.data_ptr(), tiled.data_ptr(), threads)
+    return Matrix("int4", outputs, inputs, tiles, tiled)
 
 
 def int8_matrix(codes: Tensor, scales: Tensor) -> Matrix | None:

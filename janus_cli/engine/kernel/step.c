@@ -2,7 +2,7 @@
 
    The same as Decoder.step of language.py, in fp32 but for the rows of the products (matrix.c) and
    the cache, which is bf16. Letters as there: R rows, D width, H heads, K key-value heads, E head
-   size, S slots of the cache. */
+   size, S slots of the cache, a multiple of 32. */
 
 #include "kernel.h"
 
@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAIRS = 2 * LANES };    /* positions or numbers of a vector of bf16 */
-enum { LARGEST_HEAD = 128 };   /* numbers of a head that are added up in registers at once */
+enum { PAIRS = 2 * LANES };   /* positions or numbers of a vector of bf16 */
 
 typedef struct {
     Matrix qkv, out, gate_up, down;
@@ -32,37 +31,38 @@ typedef struct {
 
 /* x times the root of the inverse of its mean square, times the weight (arXiv 1910.07467). */
 static void normalise(const float *x, const float *weight, int width, float epsilon, float *out) {
-    __m512 squares = _mm512_setzero_ps();
+    Floats squares = floats(0);
     for (int i = 0; i < width; i += LANES) {
-        __m512 numbers = _mm512_loadu_ps(x + i);
-        squares = _mm512_fmadd_ps(numbers, numbers, squares);
+        Floats numbers = load_floats(x + i);
+        squares = plus_product(squares, numbers, numbers);
     }
-    float scale = 1 / sqrtf(_mm512_reduce_add_ps(squares) / (float)width + epsilon);
+    float scale = 1 / sqrtf(sum_of(squares) / (float)width + epsilon);
     for (int i = 0; i < width; i += LANES) {
-        __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(scale));
-        _mm512_storeu_ps(out + i, _mm512_mul_ps(scaled, _mm512_loadu_ps(weight + i)));
+        Floats scaled = times(load_floats(x + i), floats(scale));
+        store_floats(out + i, times(scaled, load_floats(weight + i)));
     }
 }
 
-/* e to the power of x: 2 to the whole part of x / log 2, times a polynomial (the Taylor series of
-   e^r up to r^7, whose remainder is below 1e-8 for |r| up to log 2 / 2). */
-INLINE __m512 exponential(__m512 x) {
+/* e to the power of x within +-87: 2 to the whole part of x / log 2, times a polynomial (the Taylor
+   series of e^r up to r^7, whose remainder is below 1e-8 for |r| up to log 2 / 2). */
+INLINE Floats exponential(Floats x) {
     const float factors[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
-    __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
-    __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), x);
-    rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4f), rest);
-    __m512 sum = _mm512_set1_ps(factors[0]);
-    UNROLL for (int i = 1; i < 8; i++) sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(factors[i]));
-    return _mm512_scalef_ps(sum, whole);
+    x = smaller(larger(x, floats(-87)), floats(87));
+    Ints power = to_ints(times(x, floats(1.44269504f)));
+    Floats whole = to_floats(power);
+    Floats rest = plus_product(x, whole, floats(-0.693359375f));
+    rest = plus_product(rest, whole, floats(2.12194440e-4f));
+    Floats sum = floats(factors[0]);
+    UNROLL for (int i = 1; i < 8; i++) sum = plus_product(floats(factors[i]), sum, rest);
+    return times(sum, two_to_the(power));
 }
 
 /* SwiGLU of what the gate and the up projection gave, (2 * count), over the first half. */
 static void gate(float *x, int count) {
     for (int i = 0; i < count; i += LANES) {
-        __m512 gate = _mm512_loadu_ps(x + i), one = _mm512_set1_ps(1);
-        __m512 below = _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), gate)));
-        __m512 up = _mm512_loadu_ps(x + count + i);
-        _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_div_ps(gate, below), up));
+        Floats gate = load_floats(x + i), up = load_floats(x + count + i);
+        Floats below = plus(floats(1), exponential(minus(floats(0), gate)));
+        store_floats(x + i, times(over(gate, below), up));
     }
 }
 
@@ -74,10 +74,11 @@ static void rotate(const float *x, const float *cos, const float *sin, int size,
     }
 }
 
-/* 32 numbers of bf16, or as many as there are. */
-INLINE __m512i load_pairs(const uint16_t *from, int count) {
-    if (count >= PAIRS) return _mm512_loadu_si512(from);
-    return _mm512_maskz_loadu_epi16((1u << count) - 1, from);
+/* 0 in the first `count` lanes, minus infinity in the others. */
+INLINE Floats seen(int count) {
+#define TIMES_16(x) x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x
+    static const float steps[2 * LANES] = {TIMES_16(0), TIMES_16(-INFINITY)};
+    return load_floats(steps + LANES - (count < LANES ? count : LANES));
 }
 
 /* Scores of a query (E) with keys (E, S) at `count` slots. Of each 32 slots the even ones come
@@ -86,69 +87,58 @@ static void score(const float *q, const uint16_t *keys, int size, int capacity, 
                   float *scores) {
     enum { LINES = 8 };
     for (int s = 0; s < count; s += PAIRS) {
-        int left = count - s;
-        __m512 before = left > 31 ? _mm512_setzero_ps() : _mm512_set1_ps(-INFINITY);
-        uint16_t even = left > 31 ? 0xffff : (uint16_t)((1u << (left + 1) / 2) - 1);
-        uint16_t odd = left > 31 ? 0xffff : (uint16_t)((1u << left / 2) - 1);
-        _mm512_storeu_ps(scores + s, _mm512_mask_mov_ps(before, even, _mm512_setzero_ps()));
-        _mm512_storeu_ps(scores + s + LANES, _mm512_mask_mov_ps(before, odd, _mm512_setzero_ps()));
+        store_floats(scores + s, seen((count - s + 1) / 2));
+        store_floats(scores + s + LANES, seen((count - s) / 2));
     }
     for (int e = 0; e < size; e += LINES) {
         for (int s = 0; s < count; s += PAIRS) {
-            __m512 even = _mm512_loadu_ps(scores + s), odd = _mm512_loadu_ps(scores + s + LANES);
+            Floats even = load_floats(scores + s), odd = load_floats(scores + s + LANES);
             UNROLL for (int line = 0; line < LINES; line++) {
                 const uint16_t *from = keys + (size_t)(e + line) * capacity + s;
                 _mm_prefetch((const char *)(from + (size_t)LINES * capacity), _MM_HINT_T0);
-                __m512i pairs = load_pairs(from, count - s);
-                __m512 one = _mm512_set1_ps(q[e + line]);
-                even = _mm512_fmadd_ps(one, even_bf16(pairs), even);
-                odd = _mm512_fmadd_ps(one, odd_bf16(pairs), odd);
+                Ints pairs = load_ints(from);
+                Floats one = floats(q[e + line]);
+                even = plus_product(even, one, even_bf16(pairs));
+                odd = plus_product(odd, one, odd_bf16(pairs));
             }
-            _mm512_storeu_ps(scores + s, even);
-            _mm512_storeu_ps(scores + s + LANES, odd);
+            store_floats(scores + s, even);
+            store_floats(scores + s + LANES, odd);
         }
     }
 }
 
-/* Scores, padded to vectors, to numbers that are to be divided by their sum, which is returned. */
+/* Scores, padded to vectors, to numbers that are to be divided by their sum, which is returned.
+   What is beyond the last slot becomes e^-87 beside a sum of 1 or more, which is nothing. */
 static float soften(float *scores, int count) {
-    __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-    for (int s = 0; s < count; s += LANES) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + s));
-    most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    Floats most = floats(-INFINITY), sum = floats(0);
+    for (int s = 0; s < count; s += LANES) most = larger(most, load_floats(scores + s));
+    most = floats(largest_of(most));
     for (int s = 0; s < count; s += LANES) {
-        __m512 less = _mm512_sub_ps(_mm512_loadu_ps(scores + s), most);
-        __m512 share = exponential(_mm512_max_ps(less, _mm512_set1_ps(-87)));
-        /* Beyond the last slot nothing may be left. */
-        __mmask16 seen = _mm512_cmp_ps_mask(less, _mm512_set1_ps(-INFINITY), _CMP_GT_OQ);
-        share = _mm512_maskz_mov_ps(seen, share);
-        sum = _mm512_add_ps(sum, share);
-        _mm512_storeu_ps(scores + s, share);
+        Floats share = exponential(minus(load_floats(scores + s), most));
+        sum = plus(sum, share);
+        store_floats(scores + s, share);
     }
-    return _mm512_reduce_add_ps(sum);
+    return sum_of(sum);
 }
 
 /* The first 32 * parts numbers of all values (S, E), weighed and added up. */
 INLINE void mix(const float *shares, float scale, const uint16_t *values, int size, int count,
                 int parts, float *out) {
-    __m512 even[LARGEST_HEAD / PAIRS], odd[LARGEST_HEAD / PAIRS];
-    UNROLL for (int p = 0; p < parts; p++) even[p] = odd[p] = _mm512_setzero_ps();
+    Floats even[MOST_PARTS], odd[MOST_PARTS];
+    UNROLL for (int p = 0; p < parts; p++) even[p] = odd[p] = floats(0);
     for (int s = 0; s < count; s++, values += size) {
         int place = s / PAIRS * PAIRS + s % 2 * LANES + s % PAIRS / 2;
-        __m512 share = _mm512_set1_ps(shares[place]);
+        Floats share = floats(shares[place]);
         _mm_prefetch((const char *)values + 1024, _MM_HINT_T0);
         UNROLL for (int p = 0; p < parts; p++) {
-            __m512i pairs = _mm512_loadu_si512(values + p * PAIRS);
-            even[p] = _mm512_fmadd_ps(share, even_bf16(pairs), even[p]);
-            odd[p] = _mm512_fmadd_ps(share, odd_bf16(pairs), odd[p]);
+            Ints pairs = load_ints(values + p * PAIRS);
+            even[p] = plus_product(even[p], share, even_bf16(pairs));
+            odd[p] = plus_product(odd[p], share, odd_bf16(pairs));
         }
     }
-    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-    UNROLL for (int p = 0; p < parts; p++) {
-        __m512 first = _mm512_permutex2var_ps(even[p], low, odd[p]);
-        __m512 second = _mm512_permutex2var_ps(even[p], high, odd[p]);
-        _mm512_storeu_ps(out + p * PAIRS, _mm512_mul_ps(first, _mm512_set1_ps(scale)));
-        _mm512_storeu_ps(out + p * PAIRS + LANES, _mm512_mul_ps(second, _mm512_set1_ps(scale)));
+    UNROLL for (int p = 0; p < parts; p++) UNROLL for (int later = 0; later < 2; later++) {
+        Floats numbers = interleaved(even[p], odd[p], later);
+        store_floats(out + p * PAIRS + later * LANES, times(numbers, floats(scale)));
     }
 }
 
@@ -166,8 +156,8 @@ static void attend(const Shape *shape, const Layer *layer, int row, int kv_head,
     uint16_t halves[size];
     rotate(key, cos, sin, size, turned);
     for (int e = 0; e < size; e += LANES) {
-        store_bf16(halves + e, _mm512_loadu_ps(turned + e));
-        store_bf16(values + (size_t)slot * size + e, _mm512_loadu_ps(value + e));
+        store_bf16(halves + e, load_floats(turned + e));
+        store_bf16(values + (size_t)slot * size + e, load_floats(value + e));
     }
     for (int e = 0; e < size; e++) keys[(size_t)e * capacity + slot] = halves[e];
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
@@ -175,13 +165,15 @@ static void attend(const Shape *shape, const Layer *layer, int row, int kv_head,
         for (int e = 0; e < size; e++) turned[e] /= sqrtf((float)size);
         score(turned, keys, size, capacity, count, scores);
         float scale = 1 / soften(scores, (count + PAIRS - 1) / PAIRS * PAIRS);
-        for (int e = 0; e < size; e += LARGEST_HEAD) {
+        for (int e = 0; e < size; e += MOST_PARTS * PAIRS) {
             float *to = out + (size_t)head * size + e;
             switch ((size - e) / PAIRS) {
             case 1: mix(scores, scale, values + e, size, count, 1, to); break;
+#if MOST_PARTS > 2
             case 2: mix(scores, scale, values + e, size, count, 2, to); break;
             case 3: mix(scores, scale, values + e, size, count, 3, to); break;
-            default: mix(scores, scale, values + e, size, count, 4, to);
+#endif
+            default: mix(scores, scale, values + e, size, count, MOST_PARTS, to);
             }
         }
     }
