@@ -38,6 +38,7 @@ from janus_cli.train.evaluate.scores import Row, wilson
 from janus_cli.train.request import TrainRequest
 from janus_cli.train.result import write_model
 from janus_cli.train.run import open_pupil, open_run
+from janus_cli.train.stamps import Stamps
 from janus_cli.weights import EMBEDDED, find_model
 
 PARTS = ("guidance", "temperature", "precision", "stages", "mixture")
@@ -91,7 +92,9 @@ class Examiner:
 
     def loss(self, engine: Engine) -> Row | None:
         """Loss per code, with the right caption."""
-        return measure_losses(engine, self.options.losses)[0] if self.options.losses else None
+        if not self.options.losses:
+            return None
+        return measure_losses(engine, self.options.losses, Stamps.find(self.folder))[0]
 
     def all(self, folder: Path, precision: str = "auto") -> tuple[Row | None, ...]:
         engine = self.open(folder, precision)

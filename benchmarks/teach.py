@@ -33,6 +33,7 @@ from janus_cli.train.data import TRAINING_SEEDS
 from janus_cli.train.evaluate.exams import EXAMS, answer, examine
 from janus_cli.train.evaluate.likelihood import measure_losses
 from janus_cli.train.evaluate.scores import Row, share, table
+from janus_cli.train.stamps import Stamps
 from janus_cli.train.world.questions import Question, questions
 from janus_cli.train.world.render import PALETTE, render
 from janus_cli.train.world.scene import Scene, sample_scene
@@ -119,7 +120,8 @@ def measure(engine: Engine, cases: int) -> list[Row]:
     for exam in EXAMS:
         if exam.measure in OLD:
             rows.append(replace(examine(engine, exam, cases)[0], bar=None))
-    return rows + [row for row in measure_losses(engine, cases) if row.measure == LOSS]
+    losses = measure_losses(engine, cases, Stamps.find(find_model(EMBEDDED)))
+    return rows + [row for row in losses if row.measure == LOSS]
 
 
 def pick(wanted: Callable[[Question], bool], cases: int) -> Iterator[tuple[np.ndarray, Question]]:

@@ -13,13 +13,11 @@ from janus_cli.train.world.questions import NO_TEXT, corpus, neighbor, questions
 from janus_cli.train.world.render import MOST, PALETTE, character_centers, patch_labels, render
 from janus_cli.train.world.scene import (
     BACKGROUNDS,
+    CELL,
     CHARACTERS,
     CLASSES,
     COLORS,
-    DRAWN_ALONE,
-    DRAWN_AMONG,
     GAP,
-    GRID,
     KINDS,
     LARGEST,
     PICTOGRAMS,
@@ -33,8 +31,9 @@ from janus_cli.train.world.scene import (
     sample_crowd,
     sample_drawing,
     sample_scene,
+    stand,
 )
-from janus_cli.train.world.style import DRAWN
+from janus_cli.train.world.style import DRAWN as UNVARIED
 from janus_cli.understand import DESCRIBE_QUESTIONS, OCR_QUESTION
 
 SCENES = [sample_scene(seed) for seed in range(600)]
@@ -107,17 +106,12 @@ def test_number_of_things_and_groups():
     assert {(t.color, t.kind) for s in SCENES + CROWDS for t in s.things} == set(CLASSES)
 
 
-def test_drawings_keep_to_the_grid_and_look_the_same_wherever_they_stand():
-    drawings = [sample_drawing(seed) for seed in range(200)]
+def test_drawings_keep_to_the_board_and_look_the_same_wherever_they_stand():
+    drawings = [sample_drawing(seed) for seed in range(300)]
     for scene in drawings:
-        for index, thing in enumerate(scene.things):
-            assert thing.size == (DRAWN_ALONE if len(scene.things) == 1 else DRAWN_AMONG)
-            assert thing.angle == 0
-            assert all(side % GRID == 0 and GRID <= side <= SIDE - GRID for side in thing.box)
-            for other in scene.things[:index]:
-                left, top, right, bottom = thing.box
-                before, over, after, under = other.box
-                assert max(before - right, left - after, over - bottom, top - under) >= GRID
+        cells = {(thing.x // CELL, thing.y // CELL) for thing in scene.things}
+        assert len(cells) == len(scene.things)
+        assert all(stand((t.color, t.kind), (t.x // CELL, t.y // CELL)) == t for t in scene.things)
     assert {len(scene.things) for scene in drawings} == {1, 2, 3, 4, 5, 6}
     assert {len(groups(scene)) for scene in drawings} == {1, 2}
     alone = [s for s in drawings if len(s.things) == 1 and s.background != "nebula"]
@@ -125,10 +119,26 @@ def test_drawings_keep_to_the_grid_and_look_the_same_wherever_they_stand():
     for scene in alone:
         (thing,) = scene.things
         left, top, right, bottom = map(int, thing.box)
-        pixels = render(scene, DRAWN)[top:bottom, left:right]
-        same = cut.setdefault((scene.background, thing.kind, thing.color, thing.size), pixels)
+        pixels = render(scene, UNVARIED)[top:bottom, left:right]
+        same = cut.setdefault((scene.background, thing.kind, thing.color), pixels)
         assert np.array_equal(pixels, same)
     assert len(cut) < len(alone)
+
+
+def test_captions_name_things_as_they_are_read():
+    """What is drawn first is named first, or a side says where it is."""
+    told = 0
+    for seed in range(200):
+        scene = sample_drawing(seed)
+        words = caption(scene, random.Random(seed))
+        if re.search("left|right|above|below", words):
+            told += 1
+            continue
+        read = sorted(scene.things, key=lambda thing: (thing.y, thing.x))
+        looks = dict.fromkeys((thing.color, thing.kind) for thing in read)
+        named = re.findall("|".join((*KINDS, *PICTOGRAMS)), words)
+        assert named == [kind for _, kind in looks]
+    assert 20 < told < 100
 
 
 def test_captions_say_what_is_there():

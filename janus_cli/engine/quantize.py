@@ -35,6 +35,7 @@ COPIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("preprocessor_config.json", "processor_config.json", "generation_config.json"),
     *("chat_template.jinja", "chat_template.json", "LICENSE", "README.md"),
+    "stamps.npz",  # what the embedded model learned to draw with, see train/stamps.py
 )
 
 

@@ -25,6 +25,7 @@ from .pool import write_pool
 from .pupil import open_pupil
 from .request import TrainRequest
 from .run import open_run
+from .stamps import Stamps
 from .start import write_start
 from .world.source import World
 
@@ -91,12 +92,14 @@ def train_stage(name: str, base: Path, options: argparse.Namespace) -> Path:
 
 
 def fill_pool(base: Path, options: argparse.Namespace) -> Path:
-    """Pictures that the encoders of a model have encoded, and half as many drawings."""
+    """Pictures that the encoders of a model have encoded, and half as many drawings, if any."""
     folder: Path = options.folder / "pool"
     if not folder.is_dir():
         pupil = open_pupil(base, torch.device(options.device))
-        counts = {"understanding": options.pool, "generation": max(1, options.pool // 2)}
-        world = World(pupil.preprocessing, seed=options.seed)
+        counts, stamps = {"understanding": options.pool}, Stamps.find(base)
+        if stamps is None:
+            counts["generation"] = max(1, options.pool // 2)
+        world = World(pupil.preprocessing, seed=options.seed, stamps=stamps)
         write_pool(pupil, world, folder, counts, workers=options.workers)
     return folder
 

@@ -9,6 +9,7 @@ import torch
 
 from ..engine.save import save_checkpoint
 from .pupil import open_pupil
+from .stamps import Stamps
 
 GUIDANCE = 1.5
 """With which the embedded model draws: of 40 pictures 10 are right with it, 8 with none, 3 at 2.5,
@@ -16,9 +17,12 @@ none at the 5 of Janus-Pro. Where codes are nearly certain it is noise that guid
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """Write the model of a checkpoint folder in bf16."""
+    """Write the model of a checkpoint folder in bf16, and the stamps that it draws with."""
     pupil = open_pupil(checkpoint, torch.device("cpu"))
     save_checkpoint(pupil.model, pupil.writer, folder, guidance=GUIDANCE)
+    stamps = Stamps.find(checkpoint)
+    if stamps is not None:
+        stamps.save(folder)
 
 
 def draw_examples(folder: Path) -> None:

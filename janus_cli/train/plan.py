@@ -20,6 +20,7 @@ from .mixture import Mixture
 from .pupil import Pupil
 from .request import RANK, WORLD, TrainRequest
 from .stages import STAGES, Stage
+from .stamps import Stamps
 from .world.source import World
 
 PACKED = {"cuda": 4096}  # positions of a sequence, as in the papers; elsewhere long ones cost more
@@ -36,7 +37,8 @@ def open_sources(
     for name in request.data or (WORLD,):
         if name == WORLD:
             require_small_words(request, pupil.writer)
-            sources.append(World(pupil.preprocessing, seed=request.seed))
+            stamps = Stamps.find(pupil.checkpoint.path)
+            sources.append(World(pupil.preprocessing, seed=request.seed, stamps=stamps))
             continue
         for file in find_files(Path(name).expanduser()):
             source = Folder(file, pupil.preprocessing, seed=request.seed)

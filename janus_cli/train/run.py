@@ -132,7 +132,7 @@ def open_run(request: TrainRequest, pool: Path | None = None) -> tuple[Run, list
     attach(request, stage, pupil.model)
     settings = make_settings(request, stage, device)
     encode = None
-    if mixture.generation and any(isinstance(source, World) for source in sources):
+    if mixture.generation and any(isinstance(s, World) and not s.stamps for s in sources):
         encode = codes_of_drawings(pupil.model.vq)
     trainer = Trainer(pupil.model, pupil.preprocessing, settings, encode)
     scribe = Scribe(

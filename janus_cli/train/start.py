@@ -16,6 +16,7 @@ from ..engine.prompt import JANUS_PRO, PromptWriter, read_tokenizer
 from ..engine.save import save_checkpoint
 from ..weights import EMBEDDED, find_model
 from . import recipe
+from .stamps import make_stamps
 
 
 def write_start(vision: Path, vq: Path, folder: Path, *, seed: int = 0) -> None:
@@ -36,6 +37,7 @@ def write_start(vision: Path, vq: Path, folder: Path, *, seed: int = 0) -> None:
     model.generation_embed.weight.data.copy_(entries * entries.shape[1] ** 0.5)
     words = read_tokenizer(find_model(EMBEDDED))
     writer = PromptWriter(words, JANUS_PRO, config.vision.tokens, config.language.context)
+    make_stamps(model.vq).save(folder)
     save_checkpoint(model, writer, folder, dtype=torch.float32)
 
 

@@ -25,6 +25,7 @@ from ...engine.load import Engine, open_engine
 from ...errors import JanusError
 from ...schema import PRECISIONS, ModelChoice, Wish
 from ...weights import EMBEDDED, find_model
+from ..stamps import Stamps
 from ..world.style import unseen_fonts
 from .agreement import agree
 from .costs import measure_costs
@@ -67,7 +68,7 @@ def evaluate(
     if wanted.drawings:
         rows += judge_drawings(engine, wanted.drawings, sampling, wanted.batch)
     if wanted.losses:
-        rows += measure_losses(engine, wanted.losses)
+        rows += measure_losses(engine, wanted.losses, Stamps.find(folder))
     if not wanted.no_costs:
         rows += measure_costs(engine, folder, sampling)
     if wanted.sheet:

@@ -13,6 +13,7 @@ from ...engine.load import Engine
 from ...engine.model import Janus
 from ..codes import codes_of_drawings
 from ..data import to_pixels
+from ..stamps import Stamps
 from ..world.captions import caption
 from ..world.render import render
 from ..world.scene import sample_drawing
@@ -22,14 +23,15 @@ from .scores import Row, mean
 
 
 @torch.inference_mode()
-def measure_losses(engine: Engine, cases: int) -> list[Row]:
+def measure_losses(engine: Engine, cases: int, stamps: Stamps | None = None) -> list[Row]:
     """Loss per code with each of the captions, and what a wrong one costs more than the right.
 
-    The pictures are like those that were learned, of other seeds: drawing has no other style.
+    The pictures are like those that were learned, of other seeds: drawing has no other style. Where
+    a model draws with stamps, so are their codes.
     """
     model, writer = engine.model, engine.writer
     assert isinstance(model, Janus), "only codes have a loss of their own"
-    encode = codes_of_drawings(model.vq)
+    encode = None if stamps else codes_of_drawings(model.vq)
     scenes = [sample_drawing(seed) for seed in range(cases)]
     captions = [caption(s, random.Random(f"caption {n}")) for n, s in enumerate(scenes)]
     right = [writer.drawing(words) for words in captions]
@@ -37,8 +39,11 @@ def measure_losses(engine: Engine, cases: int) -> list[Row]:
     losses: dict[str, list[float]] = {"right": [], "wrong": [], "no": []}
     for number, scene in enumerate(scenes):
         show("losses", number, cases)
-        picture = torch.from_numpy(render(scene, DRAWN))[None]
-        codes = encode(to_pixels(picture).to(model.device, model.dtype))
+        if encode:
+            picture = torch.from_numpy(render(scene, DRAWN))[None]
+            codes = encode(to_pixels(picture).to(model.device, model.dtype))
+        elif stamps:
+            codes = torch.from_numpy(stamps.codes(scene))[None].to(model.device)
         ids = right[number], wrong[number], writer.unconditional(right[number])
         for name, row in zip(losses, ids, strict=True):
             losses[name].append(code_loss(model, row, codes).item())

@@ -25,10 +25,17 @@ TOLD_SIDES = 0.6  # share of captions that tell a side where there is one to tel
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """What somebody might type to get this picture, in one of many wordings."""
+    """What somebody might type to get this picture, in one of many wordings.
+
+    Groups are named in the order in which they are read, or in any where a side is told.
+    """
     digits, bare = rng.random() < 0.25, rng.random() < 0.35
     found = groups(scene)
     rng.shuffle(found)
+    side = _side_of_groups(scene, found)
+    told = side is not None and rng.random() < TOLD_SIDES
+    if not told:
+        found.sort(key=lambda group: _first_place(scene, group))
     setting = _setting(scene.background, rng)
     prefix = ""
     if scene.background == "nebula" and len(found) == 1 and rng.random() < 0.4:
@@ -39,8 +46,7 @@ def caption(scene: Scene, rng: random.Random) -> str:
     if not bare and rng.random() < 0.12:
         opening = rng.choice(("a picture of ", "an image of "))
     last = rng.choice((" and ", " and ", ", "))
-    side = _side_of_groups(scene, found)
-    if side and rng.random() < TOLD_SIDES:
+    if side and told:
         last = f" {rng.choice(SIDE_WORDS[side])} "
     words = opening + _join(parts, last) + setting
     return words.replace("gray", "grey") if rng.random() < 0.15 else words
@@ -103,6 +109,12 @@ def noun_of(color: str | None, kind: str) -> str:
 
 def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _first_place(scene: Scene, group: Group) -> tuple[int, int]:
+    """Row and place across of what is read first of a group."""
+    things = (thing for thing in scene.things if (thing.color, thing.kind) == group[1:])
+    return min((cell_of(thing)[1], thing.x) for thing in things)
 
 
 def _counted(number: int, noun: str, digits: bool = False, bare: bool = False) -> str:

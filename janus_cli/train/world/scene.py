@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
-from itertools import product
 
 SIDE = 384
 KINDS = ("circle", "square", "triangle", "star", "heart", "ring")
@@ -36,13 +35,28 @@ LOWEST, HIGHEST = 34, 60  # letter heights
 FONT_SLOTS = 12  # the renderer wraps a slot round to the fonts it finds
 TILT = 12.0
 EDGE, GAP = 4, 6
-GRID = 32  # pixels between the places of a drawing: two codes of the VQ tokenizer
-DRAWN_ALONE, DRAWN_AMONG = 96, 64  # sizes of a thing alone, and of one among others
-SIMPLE = 0.5  # share of drawings that show one thing
-NEBULAE = 4  # patterns that drawings have, so that a decoder can know them
+CELL = 128  # pixels; a drawing is a board of three by three such cells
+DRAWN = 96  # pixels; the size of every thing of a drawing
+NEBULA = 0  # the seed of the one nebula that drawings have, so that a decoder can know it
+ALONE, TWO, ALIKE = 0.45, 0.33, 0.16  # shares of drawings; the others have several of two sorts
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Group = tuple[int, "str | None", str]  # count, color, kind
+Cell = tuple[int, int]  # column and row of a board
+
+ROWS = [[(column, row) for column in range(3)] for row in range(3)]
+COLUMNS = [[(column, row) for row in range(3)] for column in range(3)]
+CORNERS: list[Cell] = [(0, 0), (2, 0), (0, 2), (2, 2)]
+LAYOUTS: dict[int, list[list[Cell]]] = {
+    1: [[cell] for cell in ROWS[1]],
+    2: [[ROWS[1][0], ROWS[1][2]], [COLUMNS[1][0], COLUMNS[1][2]]],
+    3: [ROWS[1], COLUMNS[1]],
+    4: [CORNERS],
+    5: [[*CORNERS[:2], (1, 1), *CORNERS[2:]]],
+    6: [ROWS[0] + ROWS[2]],
+}
+"""Where so many things of a drawing may stand, as they are read; few ways, so that a decoder can
+count."""
 
 
 @dataclass(frozen=True)
@@ -126,25 +140,38 @@ def sample_scene(
 
 
 def sample_drawing(seed: int) -> Scene:
-    """What a decoder is taught to draw: few things, upright, on a grid, one of them large.
+    """What a decoder is taught to draw: things of one size, upright, on a board of nine cells.
 
     A caption says what is in a picture and not where, how large and how askew. Of all that a
-    decoder can only guess, and over `sample_scene` the guesses are most of the loss. On the grid a
-    thing has nearly the same codes wherever it stands: what is left to learn is in the caption.
+    decoder can only guess, and over `sample_scene` the guesses are most of the loss. On the board a
+    thing looks the same in every cell, so what is left to learn is in the caption.
     """
     rng = random.Random(f"drawing {seed}")
-    alone = rng.random() < SIMPLE
-    classes = _sample_classes(rng, 1 if alone else rng.randint(1, 2))
-    least, most = (1, 1) if alone else (2, 6) if len(classes) == 1 else (2, 5)
-    extra = rng.randint(least, most) - len(classes)
-    if len(classes) == 2 and rng.random() < 0.5:
-        extra = 0  # one of each, as most people ask for two things
-    classes += [rng.choice(classes) for _ in range(extra)]
-    background, nebula = rng.choice(BACKGROUNDS), seed % NEBULAE
-    while True:
-        things = _place_on_grid(rng, classes, DRAWN_ALONE if alone else DRAWN_AMONG)
-        if len(things) == len(classes):
-            return Scene(background, tuple(things), (), nebula)
+    number, sorts = _sample_number(rng)
+    classes = _sample_classes(rng, sorts)
+    classes += [rng.choice(classes) for _ in range(number - sorts)]
+    classes = sorted(classes, key=classes.index)
+    cells = rng.choice(LAYOUTS[number])
+    things = [stand(look, cell) for look, cell in zip(classes, cells, strict=True)]
+    return Scene(rng.choice(BACKGROUNDS), tuple(things), (), NEBULA)
+
+
+def stand(look: tuple[str | None, str], cell: Cell) -> Thing:
+    """A thing of that color and kind in a cell of the board of a drawing."""
+    x, y = (CELL * place + CELL // 2 for place in cell)
+    return Thing(look[1], look[0], x, y, DRAWN, 0.0)
+
+
+def _sample_number(rng: random.Random) -> tuple[int, int]:
+    """How many things a drawing shows, and of how many sorts."""
+    draw = rng.random()
+    if draw < ALONE:
+        return 1, 1
+    if draw < ALONE + TWO:
+        return 2, 2
+    if draw < ALONE + TWO + ALIKE:
+        return rng.randint(2, 5 if rng.random() < 0.85 else 6), 1
+    return rng.randint(3, 6), 2
 
 
 def sample_crowd(
@@ -229,27 +256,6 @@ def _place_things(
         if spot:
             things.append(Thing(kind, color, *spot, size, round(rng.uniform(-TILT, TILT), 1)))
             taken = [*taken, things[-1].box]
-    return things
-
-
-def _place_on_grid(
-    rng: random.Random, classes: list[tuple[str | None, str]], size: int
-) -> list[Thing]:
-    """Things with a free cell of the grid between them; one that finds no room is left out."""
-    things: list[Thing] = []
-    cells = range(GRID, SIDE - GRID - size + 1, GRID)
-    for color, kind in classes:
-        free = [
-            (x, y)
-            for x, y in product(cells, cells)
-            if all(
-                x + size < left or right < x or y + size < top or bottom < y
-                for left, top, right, bottom in (thing.box for thing in things)
-            )
-        ]
-        if free:
-            x, y = rng.choice(free)
-            things.append(Thing(kind, color, x + size // 2, y + size // 2, size, 0.0))
     return things
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from ...engine.pixels import Preprocessing
 from ..data import TRAINING_SEEDS
 from ..lessons import KINDS, Lesson
+from ..stamps import Stamps
 from .captions import caption, describe
 from .questions import questions
 from .render import render
@@ -29,8 +30,11 @@ BESIDE = re.compile(r"\b(left|right) of\b|\babove\b|\bbelow\b")
 class World:
     """Lessons about scenes that are made up, other ones for another seed."""
 
-    def __init__(self, preprocessing: Preprocessing, *, seed: int) -> None:
-        self.preprocessing, self.seed = preprocessing, seed
+    def __init__(
+        self, preprocessing: Preprocessing, *, seed: int, stamps: Stamps | None = None
+    ) -> None:
+        """`stamps` are those of the model that learns: its drawings are codes, not pictures."""
+        self.preprocessing, self.seed, self.stamps = preprocessing, seed, stamps
 
     def count(self, kind: str) -> int:
         return ENDLESS
@@ -52,10 +56,12 @@ class World:
         )
 
     def picture(self, kind: str, number: int) -> np.ndarray:
-        """The picture of that lesson, framed, (S, S, 3) uint8."""
+        """The picture of that lesson, framed, (S, S, 3) uint8, or codes where there are stamps."""
         return self._draw(kind, self.scene(kind, number))
 
     def _draw(self, kind: str, scene: Scene) -> np.ndarray:
+        if kind == "generation" and self.stamps:
+            return self.stamps.codes(scene)
         pixels = render(scene, DRAWN if kind == "generation" else TRAINING)
         return np.array(self.preprocessing.frame(Image.fromarray(pixels)))
 

@@ -1,0 +1,47 @@
+"""Drawings are put together from the codes of their things, and a stranger sees what they are."""
+
+import numpy as np
+import pytest
+import torch
+
+from janus_cli.engine.vq import to_bytes
+from janus_cli.train.pupil import open_pupil
+from janus_cli.train.stamps import Stamps, cell_codes
+from janus_cli.train.world.checker import look, matches
+from janus_cli.train.world.scene import BACKGROUNDS, Scene, sample_drawing, stand
+from janus_cli.weights import EMBEDDED, find_model
+
+
+@pytest.fixture(scope="module")
+def stamps() -> Stamps:
+    found = Stamps.find(find_model(EMBEDDED))
+    assert found
+    return found
+
+
+@torch.no_grad()
+def test_what_is_put_together_is_read_back(stamps):
+    vq = open_pupil(find_model(EMBEDDED), torch.device("cpu")).model.vq
+    scenes = [sample_drawing(seed) for seed in range(24)]
+    codes = torch.from_numpy(np.stack([stamps.codes(scene) for scene in scenes]))
+    for scene, picture in zip(scenes, to_bytes(vq.decode(codes.view(-1, 24, 24))), strict=True):
+        seen = look(picture.numpy())
+        assert matches(scene, seen)
+        assert seen.background == scene.background
+
+
+def test_a_thing_has_the_same_codes_in_every_cell(stamps):
+    for background in BACKGROUNDS:
+        boards = [
+            (cell, stamps.codes(Scene(background, (stand(("red", "star"), cell),), (), 0)))
+            for cell in ((0, 0), (2, 1), (1, 2))
+        ]
+        cut = [cell_codes(board.reshape(24, 24), cell) for cell, board in boards]
+        assert all(np.array_equal(cut[0], other) for other in cut)
+
+
+def test_they_are_found_where_they_were_saved(stamps, tmp_path):
+    assert Stamps.find(tmp_path) is None
+    stamps.save(tmp_path)
+    found = Stamps.find(tmp_path)
+    assert found and np.array_equal(found.codes(sample_drawing(3)), stamps.codes(sample_drawing(3)))
