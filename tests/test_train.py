@@ -1,5 +1,7 @@
 """What the stages of the embedded model share: its words, optimizer, codes and streams."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from janus_cli.engine.prompt import JANUS_PRO, SYSTEM, PromptWriter
 from janus_cli.engine.vq import VQTokenizer
 from janus_cli.train import recipe
 from janus_cli.train.data import TRAINING_SEEDS, stream
-from janus_cli.train.vision_stage import CLASS_COUNTS, LabelledPicture
+from janus_cli.train.vision_stage import CLASS_COUNTS, LabelHeads, LabelledPicture
 from janus_cli.train.vq_stage import quantize, revive_dead_codes
 from janus_cli.train.world.scene import sample_crowd
 from janus_cli.train.world.vocabulary import SPECIAL_TOKENS, build_tokenizer
@@ -31,6 +33,21 @@ def test_the_tokenizer_spells_capitals_and_digits_one_by_one(writer):
         ]
     assert writer.tokenizer.get_vocab_size() == recipe.EMBEDDED.language.vocabulary
     assert [writer.tokenizer.token_to_id(t) for t in SPECIAL_TOKENS] == list(range(8))
+
+
+def test_what_is_seldom_there_counts_as_much_as_what_is_everywhere():
+    """A tower that tells the places of empty patches alone has learned half of it."""
+    labels = {name: torch.zeros(1, 144, dtype=torch.int64) for name in CLASS_COUNTS}
+    labels["row"] = torch.arange(144)[None] // 12
+    labels["kind"][0, 70:73] = 1
+    heads = LabelHeads(12)
+    torch.nn.init.eye_(heads.heads["row"].weight)
+    torch.nn.init.zeros_(heads.heads["row"].bias)
+    features = 50 * torch.nn.functional.one_hot(labels["row"], 12).float()
+    features[labels["kind"] > 0] = 0
+    loss = heads.losses(features, labels)["row"]
+    assert loss.item() == pytest.approx(math.log(12), rel=1e-4)
+    assert heads.accuracies(features, labels)["row"] < 0.5
 
 
 def test_an_orthogonalised_update_has_singular_values_near_one():

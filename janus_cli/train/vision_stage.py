@@ -62,28 +62,30 @@ class LabelHeads(nn.Module):
     def losses(self, features: Tensor, labels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Cross-entropy of each label; patches with something on them count as much as empty ones.
 
+        Those that say where they are too: on average over all of them, only the empty ones do.
+
         Args:
             features: (B, T, D).
             labels: (B, T) int64 each.
         """
         losses = {}
+        shown = (labels["kind"] > 0) | (labels["character"] > 0)
         for label, head in self.heads.items():
             entropy = F.cross_entropy(
                 head(features).transpose(1, 2), labels[label], reduction="none"
             )
-            filled = labels[label] > 0
-            if label in EVERYWHERE or not filled.any():
-                losses[label] = entropy.mean()
-            else:
-                losses[label] = entropy[filled].mean() + entropy[~filled].mean()
+            filled = shown if label in EVERYWHERE else labels[label] > 0
+            parts = (entropy[some].mean() for some in (filled, ~filled) if some.any())
+            losses[label] = torch.stack(list(parts)).sum()
         return losses
 
     @torch.no_grad()
     def accuracies(self, features: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
         """Share of right patches among those with something on them."""
         result = {}
+        shown = (labels["kind"] > 0) | (labels["character"] > 0)
         for label, head in self.heads.items():
-            filled = labels[label] >= (0 if label in EVERYWHERE else 1)
+            filled = shown if label in EVERYWHERE else labels[label] > 0
             right = head(features).argmax(-1) == labels[label]
             result[label] = right[filled].float().mean().item()
         return result
