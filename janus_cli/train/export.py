@@ -11,9 +11,9 @@ from ..engine.save import save_checkpoint
 from .pupil import open_pupil
 from .stamps import Stamps
 
-GUIDANCE = 1.5
-"""With which the embedded model draws: of 40 pictures 10 are right with it, 8 with none, 3 at 2.5,
-none at the 5 of Janus-Pro. Where codes are nearly certain it is noise that guidance amplifies."""
+GUIDANCE = 1.25
+"""With which the embedded model draws: of 60 pictures 36 are right with it, 35 with 1.5, 32 with 1,
+and of 24 none with the 5 of Janus-Pro. Where codes are nearly certain, guidance amplifies noise."""
 
 
 def export(checkpoint: Path, folder: Path) -> None:
@@ -36,9 +36,9 @@ def draw_examples(folder: Path) -> None:
         "penguins": Scene(
             "white",
             (
-                Thing("penguin", None, 91, 114, 52, 3.0),
-                Thing("penguin", None, 294, 117, 62, -5.0),
-                Thing("penguin", None, 184, 276, 61, 1.0),
+                Thing("penguin", None, 91, 126, 63, -6.0),
+                Thing("penguin", None, 290, 121, 65, 0.0),
+                Thing("penguin", None, 181, 279, 61, 3.0),
             ),
             (),
             5,

@@ -25,7 +25,7 @@ PROMPTS = (
     "four orange circles on white",
     "a cyan square left of a red heart on black",
     "a corgi and a penguin on a white background",
-    "the word HELLO in blue",
+    "five green stars",
 )
 ACROSS, THUMBNAIL, LINE, MARGIN, BYTES = 4, 128, 11, 2, 150_000
 
@@ -38,7 +38,8 @@ def draw_sheet(engine: Engine, sampling: Sampling, file: Path) -> None:
         pictures.append(draw(engine, [prompt], [0], sampling)[0])
     sheet = lay_out(pictures)
     for colors in (256, 128, 64, 32, 16):
-        sheet.quantize(colors).save(file, "PNG", optimize=True)
+        few = sheet.quantize(colors, kmeans=2, dither=Image.Dither.NONE)
+        few.save(file, "PNG", optimize=True)
         if file.stat().st_size < BYTES:
             return
 
