@@ -128,9 +128,8 @@ def parts(engine: Native) -> dict[str, float]:
         pick(guide(logits[:1], logits[1:], 5.0), torch.rand(1, device=device))
         model.embed_codes(codes)
 
-    times = {
-        work.__name__: median_seconds(work, device) for work in (step, products, attention, head)
-    }
+    works = (step, products, head) if fused else (step, products, attention, head)
+    times = {work.__name__: median_seconds(work, device) for work in works}
     whole = times.pop("step") + times["head"]
     if fused:  # it cannot be taken apart from outside: what more positions cost
         times["attention"] = whole - times["head"] - median_seconds(lambda: step(0), device)
