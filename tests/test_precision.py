@@ -288,7 +288,9 @@ def test_auto_by_size_and_by_what_is_held(held, tmp_path, monkeypatch):
     path = save_tiny_checkpoint(tmp_path)
     with ExitStack() as stack:
         checkpoint = replace(open_checkpoint(path, stack), precision=held)
-        assert auto.choose_automatically(checkpoint, CPU) == ("fp32", "")  # so small
+        for there, small in ((object(), "bf16"), (None, "fp32")):
+            monkeypatch.setattr(auto, "kernel", lambda there=there: there)
+            assert auto.choose_automatically(checkpoint, CPU) == (small, "")
         monkeypatch.setattr(auto, "SMALL", 0)
         best, eight, four = auto.candidates(CPU)
         assert auto.choose_automatically(checkpoint, CPU) == (

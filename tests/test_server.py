@@ -59,7 +59,7 @@ def serve(environment, tiny_checkpoint, sockets):
     started = []
 
     def start(*options):
-        started.append(Warm(environment, tiny_checkpoint, "--precision", "fp32", *options))
+        started.append(Warm(environment, tiny_checkpoint, *options))
         return started[-1]
 
     yield start
@@ -167,7 +167,7 @@ def test_the_client_loads_no_network(serve, environment, tiny_checkpoint):
 
 def test_another_model_or_precision_is_loaded_here(serve, environment, tiny_checkpoint):
     serve()
-    for options in (("--precision", "bf16"), ("--backend", "transformers")):
+    for options in (("--precision", "fp16"), ("--backend", "transformers")):
         args = (*ASKED, "-m", tiny_checkpoint, "--device", "cpu", *options)
         assert "torch" in loaded_by(*args, environment=environment)[1]
 
@@ -265,7 +265,7 @@ def test_a_model_that_has_just_ended_is_no_error(serve, tiny_checkpoint, sockets
     from janus_cli.dispatch import find_model, open_model
 
     server = serve()
-    found = find_model(client.ModelChoice(tiny_checkpoint, "cpu", "fp32"))
+    found = find_model(client.ModelChoice(tiny_checkpoint, "cpu", "auto"))
     assert found.warm
     server.process.kill()
     server.process.wait()

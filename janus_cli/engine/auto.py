@@ -8,6 +8,7 @@ import torch
 
 from ..errors import ModelError, size_in_words
 from .checkpoint import Checkpoint
+from .kernel.library import kernel
 from .machine import free_memory
 from .precision import (
     Precision,
@@ -18,7 +19,7 @@ from .precision import (
     why_slow,
 )
 
-SMALL = 1 << 30  # bytes in 16 bits under which half the width gains nothing on a CPU
+SMALL = 1 << 30  # bytes in 16 bits that a CPU reads fast enough for torch's operations at any width
 
 
 def choose_precision(
@@ -49,7 +50,7 @@ def choose_automatically(
 ) -> tuple[str, str]:
     """The best precision that fits, and a line where that is not the best of all."""
     if device.type == "cpu" and checkpoint.numbers * 2 < SMALL:
-        return "fp32", ""
+        return "fp32" if kernel() is None else "bf16", ""
 
     def needs(name: str) -> int:
         precision = make_precision(name, device)
