@@ -279,8 +279,8 @@ def test_two_threads_step_with_a_cache_each():
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("precision", KINDS)
 def test_pictures_of_a_batch_are_those_drawn_alone(precision, wide, monkeypatch):
-    """In a network that computes in bf16, and in one in fp32, where no products in bf16 are."""
-    monkeypatch.setattr(precisions, "multiplies_bf16", lambda: not wide)
+    """In a network that computes in bf16, and in one in fp32, where that is faster."""
+    monkeypatch.setattr(precisions, "computes_in_bf16", lambda: not wide)
     choice = ModelChoice(device="cpu", precision=precision)
     engine = open_engine(find_model("embedded"), choice, vision=False)
     assert engine.model.language.kernel_step is not None and engine.model.drawing_rows == 1

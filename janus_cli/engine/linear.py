@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernel.matrix import Matrix, bf16_matrix
-from .machine import processor
 
 FEW_ROWS = 32  # what is multiplied as it lies; more than the rows of any step
 FEW_BF16_ROWS = 16  # the same for bf16, of which torch has a product of its own
@@ -35,7 +34,7 @@ def blank_embedding(entries: int, width: int) -> nn.Embedding:
 class HalfLinear(nn.Linear):
     """A linear layer held in 16 bits inside a network that computes in fp32.
 
-    For processors that have no products in 16 bits: a few rows are still faster through the 16-bit
+    For processors that compute faster in fp32: a few rows are still faster through the 16-bit
     weight, which is half as much to read, in the kernel where there is one; many rows are
     multiplied in fp32.
     """
@@ -66,40 +65,19 @@ class HalfLinear(nn.Linear):
 
 
 class BF16Linear(nn.Linear):
-    """A plain layer in bf16 on a CPU: a few rows go through the kernel, where there is one, and
-    many in fp32 where that is faster."""
+    """A plain layer in bf16; on a CPU a few rows go through the kernel, where there is one."""
 
     matrix: Matrix | None = None
-    widens = False
 
     def settle(self) -> None:
         """See what this machine can do, once the weight is filled."""
         self.matrix = bf16_matrix(self.weight)
-        self.widens = self.weight.device.type == "cpu" and slow_at_bf16()
 
     def forward(self, x: Tensor) -> Tensor:
-        few = x.shape[:-1].numel() <= FEW_BF16_ROWS
-        if self.matrix is not None and few:
-            product = self.matrix.multiply(x)
-        elif self.widens and not few:
-            product = multiply_in_parts(x.float(), len(self.weight), self.widened).to(x.dtype)
-        else:
+        if self.matrix is None or x.shape[:-1].numel() > FEW_BF16_ROWS:
             return super().forward(x)
+        product = self.matrix.multiply(x)
         return product if self.bias is None else product + self.bias
-
-    def widened(self, first: int, last: int) -> Tensor:
-        return self.weight[first:last].float()
-
-
-def slow_at_bf16() -> bool:
-    """Whether products of many rows are faster in fp32 than in bf16 although both are there.
-
-    Intel's processors have half as many of the instructions for bf16, and expect it to be done by
-    AMX, which virtual machines often lack: 639 rows of 2048 to 11264 took 177 ms, and 109 in fp32.
-    """
-    capabilities = processor()
-    intel = "intel" in str(capabilities.get("cpu_name", "")).lower()
-    return intel and not capabilities.get("amx_bf16", False)
 
 
 class Quantized(nn.Module):

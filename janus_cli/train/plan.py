@@ -10,7 +10,7 @@ import torch
 
 from .. import weights
 from ..engine.model import Janus
-from ..engine.precision import multiplies_bf16
+from ..engine.precision import computes_in_bf16
 from ..engine.prompt import PromptWriter, read_tokenizer
 from ..errors import ModelError, UsageError
 from .folder import Folder, find_files
@@ -130,7 +130,7 @@ def make_settings(request: TrainRequest, stage: Stage, device: torch.device) -> 
     rate = stage.rate
     if request.adapter:
         rate = LORA_RATE * stage.rate if request.adapter == "lora" else STAGES["1"].rate
-    good = multiplies_bf16() if device.type == "cpu" else device.type == "cuda"
+    good = computes_in_bf16() if device.type == "cpu" else device.type == "cuda"
     if device.type == "cuda":
         good = torch.cuda.is_bf16_supported()
     if request.precision == "bf16" and device.type == "cuda" and not good:
