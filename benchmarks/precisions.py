@@ -45,7 +45,7 @@ def layer(name: str, weight: Tensor, device: torch.device) -> tuple[nn.Module, t
     if precision.stored == precision.compute == torch.bfloat16:
         made = BF16Linear(INPUTS, OUTPUTS, bias=False)
     made.weight = nn.Parameter(weight.to(precision.stored), requires_grad=False)
-    if isinstance(made, BF16Linear):
+    if isinstance(made, BF16Linear | HalfLinear):
         made.settle()
     return made, precision.compute
 
