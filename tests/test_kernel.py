@@ -24,8 +24,9 @@ from tests.conftest import ROOT
 from tests.engines import draw
 
 CPU = torch.device("cpu")
-KINDS = ("bf16", *LAYERS)
-INPUTS, OUTPUTS = 448, 192  # seven groups of nf4, more outputs than one block of any kind
+QUANTIZED = tuple(LAYERS)
+KINDS = ("bf16", *QUANTIZED)
+INPUTS, OUTPUTS = 448, 192  # seven groups of nf4, three blocks of what many rows pass
 # Of products of normal numbers: rows are rounded to bf16, to 15 bits, and twice to 8 in groups.
 PRODUCT_ERRORS = {"bf16": 3e-3, "int8": 1e-4, "int4": 0.007, "nf4": 0.008}
 PENGUINS = str(ROOT / "weights" / "embedded" / "examples" / "penguins.png")
@@ -137,6 +138,19 @@ def test_a_row_is_its_own_affair(kind):
     together = layer(x)
     for first, last in pairwise([0, 1, 3, 6, 10, 15, 16]):
         assert torch.equal(layer(x[first:last]), together[first:last])
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("kind", "outputs"),
+    [(kind, OUTPUTS) for kind in QUANTIZED] + [("int8", OUTPUTS + 16), ("nf4", OUTPUTS + 16)],
+)
+@torch.inference_mode()
+def test_many_rows_give_what_each_gives_alone(kind, outputs):
+    """They go another way through the weight; neither they nor the outputs come out even."""
+    layer = layer_of(kind, normal(outputs, INPUTS))
+    x = normal(45, INPUTS, seed=1) * 10 ** torch.linspace(-3, 3, 45)[:, None]
+    assert torch.equal(layer(x), torch.cat([layer(row[None]) for row in x]))
 
 
 @needs_kernel

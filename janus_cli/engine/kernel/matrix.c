@@ -11,6 +11,7 @@
 
 enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
 enum { MANY_ROWS = 18 };    /* for which it pays to widen a weight before */
+enum { BLOCK_TILES = 4 };   /* of 8 bits, which stay in a cache while many rows pass */
 enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
 
 /* STRETCH times the quantiles of NF4 (QLoRA, arXiv 2305.14314), plus MIDDLE. Of the whole factors
@@ -282,17 +283,34 @@ static void multiply_many(const Matrix *weight, int tile, uint8_t *wide, Rows ro
     for (int t = 0; t < MOST_TILES; t++) multiply_few(weight, tile + t, rows, first, count, out, add);
 }
 
+/* Many rows by a few lines of 8 bits: what is read again and again fits the first cache. */
+static void multiply_block(const Matrix *weight, int tile, int tiles, Rows rows, int count,
+                           float *out, bool add) {
+    enum { SOME = ACCUMULATORS / WIDE_LINES };
+    const int line = tile * LANES, end = line + tiles * LANES;
+    int first = 0;
+    for (; first + SOME <= count; first += SOME)
+        for (int l = line; l < end; l += WIDE_LINES)
+            multiply_lines(weight, false, l, WIDE_LINES, rows, first, SOME, out, add);
+    for (int t = tile; t < tile + tiles; t++) multiply_few(weight, t, rows, first, count, out, add);
+}
+
 void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) {
     const int tiles = weight->outputs / LANES;
-    const bool many = count >= MANY_ROWS && (weight->kind == NF4 || weight->kind == INT4);
+    const bool many = count >= MANY_ROWS, four_bits = weight->kind == NF4 || weight->kind == INT4;
+    const int some = many && weight->kind == INT8 ? BLOCK_TILES : MOST_TILES;
     /* Without memory for it, rows are multiplied as few are. */
-    uint8_t *wide = many ? aligned_alloc(64, (size_t)MOST_TILES * weight->inputs * LANES) : NULL;
+    const size_t widened = (size_t)MOST_TILES * weight->inputs * LANES;
+    uint8_t *wide = many && four_bits ? aligned_alloc(64, widened) : NULL;
 #pragma omp for schedule(static)
-    for (int tile = 0; tile < tiles; tile += MOST_TILES) {
-        if (wide && tile + MOST_TILES <= tiles) {
+    for (int tile = 0; tile < tiles; tile += some) {
+        int left = tiles - tile < some ? tiles - tile : some;
+        if (wide && left == MOST_TILES) {
             multiply_many(weight, tile, wide, rows, count, out, add);
+        } else if (many && weight->kind == INT8) {
+            multiply_block(weight, tile, left, rows, count, out, add);
         } else {
-            for (int t = tile; t < tiles && t < tile + MOST_TILES; t++)
+            for (int t = tile; t < tile + left; t++)
                 multiply_few(weight, t, rows, 0, count, out, add);
         }
     }
