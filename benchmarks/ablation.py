@@ -42,7 +42,7 @@ from janus_cli.train.stamps import Stamps
 from janus_cli.weights import EMBEDDED, find_model
 
 PARTS = ("guidance", "temperature", "precision", "stages", "mixture")
-GUIDANCES = (1, 2, 3, 4, 5, 6, 7, 8)
+GUIDANCES = (1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8)
 TEMPERATURES = (0, 0.5, 0.8, 1, 1.2)
 PRECISIONS = ("fp32", "bf16", "int8", "int4")
 ASKED = ("number", "color", "presence", "position")
