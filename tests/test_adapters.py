@@ -465,10 +465,10 @@ def test_a_color_is_learned_and_the_others_are_kept(folder):
         Image.fromarray(picture).save(f"{number}.png")
         lines.append({"image": f"{number}.png", "question": question, "answer": truth})
     Path("data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    learn(data=("data.jsonl",), output="teal", adapter="lora", rank=8, seed=1)
+    learn(data=("data.jsonl",), output="teal", adapter="lora", rank=8, seed=1, steps=96)
     new, old = list(colored(0, 12, new=True)), list(colored(1000, 12, new=False))
     before, after = open_taught(), open_taught(folder / "teal")
-    assert right(before, new) == 0 and right(after, new) >= 6
+    assert right(before, new) == 0 and right(after, new) >= 9
     assert right(after, old) >= 6  # forty pictures keep less than the endless world does
 
 
@@ -489,7 +489,7 @@ def colored(first, count, *, new):
 
 def learn(**options):
     settings = {"steps": 48, "batch": 3, "length": 256, "rate": 5e-3, "fall": 0.5, "workers": 0}
-    ready, _ = open_run(TrainRequest(model="embedded", device="cpu", **settings, **options))
+    ready, _ = open_run(TrainRequest(model="embedded", device="cpu", **settings | options))
     for _ in ready.go():
         pass
     ready.finish()
