@@ -34,7 +34,7 @@ PICTURES = ROOT / "weights" / "embedded" / "examples"
 # 32 or of 256 normal numbers gives about 0.075 and 0.007; nf4 is made for 64 of them.
 LAYER_ERRORS = {"int8": 0.015, "int4": 0.09, "nf4": 0.11}
 # Relative error of the embedded model's logits (less their mean) over words and over codes.
-LOGIT_ERRORS = {"bf16": (0.03, 0.04), "fp16": (0.01, 0.01)}
+LOGIT_ERRORS = {"bf16": (0.03, 0.04), "fp16": (0.01, 0.01), "int8": (0.04, 0.05)}
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -219,7 +219,7 @@ def difference(found, wanted):
 
 
 @pytest.mark.parametrize("name", LOGIT_ERRORS)
-def test_sixteen_bits_are_near_fp32(name, reference):
+def test_eight_and_sixteen_bits_are_near_fp32(name, reference):
     word_bound, code_bound = LOGIT_ERRORS[name]
     for (error, share), bound in zip(
         differences(named(name), reference), (word_bound, code_bound), strict=True
