@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 
@@ -159,6 +160,9 @@ def _told_apart(
     if questions:
         if chat:
             raise UsageError("-q: --chat reads its questions one by one; leave one of them")
+        last = given[-1] if given else ""
+        if last.endswith("?") and not (os.path.lexists(last) or glob.glob(last)):
+            raise UsageError(f"{last}: is no picture; with -q, give every question with -q")
         return given, tuple(questions)
     if not given and not listed:
         raise UsageError('IMAGE: no picture; write janus ask picture.png "what is this?"')

@@ -92,6 +92,7 @@ def test_completion_script_can_be_shown(janus):
         (["ask", "a.png", "a.png"], ["QUESTION: no question"]),
         (["ask", "-q", "what?"], ["IMAGE: no picture"]),
         (["ask", "a.png", "-q", " "], ["QUESTION: is empty"]),
+        (["ask", "a.png", "how many?", "-q", "what?"], ["how many?: is no picture; with -q"]),
         (["ask", "a.png", "--chat", "-q", "what?"], ["-q: --chat"]),
         (["ask", "a.png", ""], ["QUESTION"]),
         (["ask", "a.png", "  "], ["QUESTION"]),
