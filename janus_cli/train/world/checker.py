@@ -8,18 +8,16 @@ a little wrong, so an island that nothing explains well is seen as a thing of ki
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import combinations, product
 
 import numpy as np
 
-from .render import PALETTE, render
-from .scene import BACKGROUNDS, COLORS, KINDS, PICTOGRAMS, SIDE, TILT, Scene, Thing
+from .islands import CELL, GRID, Island, are_near, box_of, find_islands, grow, shifted, side_of
+from .likeness import explain, patch_indices, pictograms_on
+from .render import PALETTE
+from .scene import BACKGROUNDS, COLORS, PICTOGRAMS, SIDE, Scene
 
-CELL = 3  # pixels; half the least gap between two things, so that one clear cell always parts them
-GRID = SIDE // CELL
 NEBULA = np.array(((20, 8, 44), (76, 34, 112)), np.float32)  # its darkest and lightest clouds
 ACCEPTED = 75  # how far a color may be from a background and still be one
 LEAST_CONTRAST = 48  # the palest thing, purple on gray, is 103 from its background
@@ -27,17 +25,13 @@ LEAST_PEAK = {"nebula": 95, "plain": 78}  # blemishes contrast less, the best of
 EDGE_SHARE = 0.45  # of the contrast of what is next to it, so that blur does not join two things
 LEAST_SIDE = 28  # pixels; a thing has at least 44
 LEAST_PART = 3  # cells; stars are smaller
-REACH = 9  # pixels between the parts of one pictogram whose outline is lost in the dark
 MOST_ISLANDS = 20  # a picture with more of them shows nothing anyway
 LEAST_FIT = 0.55  # share of an island's contrast that its best rendering explains
 STEPS = (0.05, 0.05, 0.05, 0.05, 0.025, 0.025)  # of the search for place and size, in sides
 GROWTH = 1.7  # how much larger than its island a thing may be
 WHOLE_FIT = 0.85  # above it, an island is not tried as several things
 PART_FIT = 0.8  # what several things must reach instead, each of them
-PATCH, MARGIN = 24, 1.2  # samples along a patch's side, and its side in sides of the thing
 UNCLEAR = "unclear"
-
-Island = np.ndarray  # (GRID, GRID) bool
 
 
 @dataclass(frozen=True)
@@ -74,9 +68,9 @@ def look(picture: np.ndarray) -> Seen:
     contrast = _distance(middle, background, color)
     around = contrast
     for _ in range(2):
-        around = np.max(list(_shifts(around)), axis=0)
+        around = np.max(list(shifted(around)), axis=0)
     raised = contrast > np.maximum(LEAST_CONTRAST, EDGE_SHARE * around)
-    islands = [part for part in _islands(raised) if part.sum() >= LEAST_PART]
+    islands = [part for part in find_islands(raised) if part.sum() >= LEAST_PART]
     least = LEAST_PEAK["nebula" if background == "nebula" else "plain"]
     islands = [part for part in islands if np.quantile(contrast[part], 0.8) > least]
     islands = sorted(islands, key=np.sum, reverse=True)[:MOST_ISLANDS]
@@ -110,43 +104,6 @@ def _distance(cells: np.ndarray, background: str, color: np.ndarray) -> np.ndarr
 # Islands
 
 
-def _shifts(grid: np.ndarray) -> Iterator[np.ndarray]:
-    """The grid and its eight copies moved by one cell, with zeros moved in."""
-    padded = np.pad(grid, 1)
-    height, width = grid.shape
-    for down, across in product(range(3), repeat=2):
-        yield padded[down : down + height, across : across + width]
-
-
-def _islands(raised: np.ndarray) -> list[Island]:
-    """The connected components, where cells that touch at a corner are connected."""
-    left = set(map(tuple, np.argwhere(raised).tolist()))
-    islands = []
-    while left:
-        island, edge = np.zeros_like(raised), [left.pop()]
-        while edge:
-            row, column = edge.pop()
-            island[row, column] = True
-            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= around
-            edge += around
-        islands.append(island)
-    return islands
-
-
-def _box(island: Island) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom in pixels."""
-    rows, columns = np.flatnonzero(island.any(1)), np.flatnonzero(island.any(0))
-    left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return int(left) * CELL, int(top) * CELL, int(right) * CELL, int(bottom) * CELL
-
-
-def _near(one: Island, other: Island) -> bool:
-    left, top, right, bottom = _box(one)
-    before, over, after, under = _box(other)
-    return max(before - right, left - after, over - bottom, top - under) <= REACH
-
-
 # Names
 
 
@@ -160,7 +117,7 @@ def _name_all(cells: np.ndarray, islands: list[Island]) -> list[SeenThing]:
                 int(one[0].argmax()),
                 int(other[0].argmax()),
             )  # islands differ in their first cell
-            if pair in tried or not _near(one[0], other[0]):
+            if pair in tried or not are_near(one[0], other[0]):
                 continue
             tried.add(pair)
             if union := _join(cells, one, other, islands):
@@ -170,7 +127,7 @@ def _name_all(cells: np.ndarray, islands: list[Island]) -> list[SeenThing]:
                 break
         else:
             break
-    return [thing for island, thing in named if _side(island) >= LEAST_SIDE]
+    return [thing for island, thing in named if side_of(island) >= LEAST_SIDE]
 
 
 Named = tuple[Island, SeenThing]
@@ -181,30 +138,19 @@ def _name_parts(cells: np.ndarray, island: Island, islands: list[Island]) -> lis
     whole = _name(cells, island, islands)
     core = island
     for _ in range(4):
-        core = np.min(list(_shifts(core)), axis=0)
-        cores = _islands(core)
+        core = np.min(list(shifted(core)), axis=0)
+        cores = find_islands(core)
         if whole.fit > WHOLE_FIT or not cores:
             break
         if len(cores) > 1:
-            parts = _grow(cores, island)
+            parts = grow(cores, island)
             others = [*parts, *(other for other in islands if other is not island)]
             named = [(part, _name(cells, part, others)) for part in parts]
-            things = [thing for part, thing in named if _side(part) >= LEAST_SIDE]
+            things = [thing for part, thing in named if side_of(part) >= LEAST_SIDE]
             sound = all((t.color in COLORS or t.kind in PICTOGRAMS) for t in things)
             if len(things) > 1 and sound and min(t.fit for t in things) > max(whole.fit, PART_FIT):
                 return named
     return [(island, whole)]
-
-
-def _grow(cores: list[Island], island: Island) -> list[Island]:
-    """The cores grown until they share out the island."""
-    owner = sum((number * core for number, core in enumerate(cores, 1)), np.zeros(island.shape))
-    for _ in range(GRID):
-        free = island & (owner == 0)
-        if not free.any():
-            break
-        owner = np.where(free, np.max(list(_shifts(owner)), axis=0), owner)
-    return [owner == number for number in range(1, len(cores) + 1)]
 
 
 def _join(cells: np.ndarray, one: Named, other: Named, islands: list[Island]) -> Named | None:
@@ -212,7 +158,7 @@ def _join(cells: np.ndarray, one: Named, other: Named, islands: list[Island]) ->
     part, whole = sorted((one, other), key=lambda named: int(named[0].sum()))
     if whole[1].kind != UNCLEAR and _inside(part[0], whole[1]):
         return one[0] | other[0], whole[1]
-    if _side(one[0] | other[0]) > 3 * SIDE // 8:
+    if side_of(one[0] | other[0]) > 3 * SIDE // 8:
         return None
     thing = _name(cells, one[0] | other[0], islands)
     if thing.kind not in PICTOGRAMS:
@@ -231,25 +177,20 @@ def _inside(part: Island, thing: SeenThing) -> bool:
     return bool((across & down).mean() > 0.6)
 
 
-def _side(island: Island) -> int:
-    left, top, right, bottom = _box(island)
-    return max(right - left, bottom - top)
-
-
 def _name(cells: np.ndarray, island: Island, islands: list[Island]) -> SeenThing:
     """The kind and color whose rendering explains most of an island, and where it is."""
-    left, top, right, bottom = _box(island)
+    left, top, right, bottom = box_of(island)
     size = max(right - left, bottom - top)
     best = SeenThing(UNCLEAR, None, (left + right) // 2, (top + bottom) // 2, size, 0.0)
     others = np.zeros_like(island)
     for other in islands:
-        if _side(other) >= LEAST_SIDE and not (other & island).any():
+        if side_of(other) >= LEAST_SIDE and not (other & island).any():
             others |= other
-    near = np.max(list(_shifts(island)), axis=0)
-    others = np.max(list(_shifts(others)), axis=0) & ~near
-    ground = _ground(cells, near, others, _patch_indices(best.x, best.y, size))
+    near = np.max(list(shifted(island)), axis=0)
+    others = np.max(list(shifted(others)), axis=0) & ~near
+    ground = _ground(cells, near, others, patch_indices(best.x, best.y, size))
     contrast = np.where(others[..., None], 0, cells - ground)  # (GRID, GRID, 3)
-    drawn = _pictures_on(ground)
+    drawn = pictograms_on(ground)
     explained = 0.0
     for step in STEPS:  # the box may be that of a part, or too tight where edges are dim
         last = best
@@ -257,43 +198,14 @@ def _name(cells: np.ndarray, island: Island, islands: list[Island]) -> SeenThing
         for stretch in (1 - 1.6 * step, 1, 1 + 1.6 * step, 1 + 5 * step):
             side = min(last.size * stretch, size * GROWTH)
             spots = [(last.x + i * last.size, last.y + j * last.size) for i, j in shifts]
-            patches = np.stack([contrast[_patch_indices(*spot, side)] for spot in spots])
-            found = _explain(patches.reshape(len(spots), -1, 3), drawn)
+            patches = np.stack([contrast[patch_indices(*spot, side)] for spot in spots])
+            found = explain(patches.reshape(len(spots), -1, 3), drawn)
             if found.explained * side**2 > explained:
                 explained = found.explained * side**2
                 color = None if found.color is None else _nearest(found.color + ground)
                 x, y = (round(v) for v in spots[found.patch])
                 best = SeenThing(found.kind, color, x, y, round(side), found.fit)
     return best if best.fit >= LEAST_FIT else replace(best, kind=UNCLEAR)
-
-
-@dataclass(frozen=True)
-class _Explanation:
-    """The rendering that takes most contrast away from one of several patches."""
-
-    patch: int
-    kind: str
-    color: np.ndarray | None  # against the background
-    explained: float  # squared contrast
-    fit: float  # share of the patch's squared contrast
-
-
-def _explain(patches: np.ndarray, drawn: np.ndarray) -> _Explanation:
-    """Explain one of the patches (N, P, 3); `drawn` are pictograms against the background."""
-    shapes, covers, lengths = _shape_templates()
-    sums = covers @ patches  # (N, S, 3)
-    plain = (sums**2).sum(2) / lengths  # (N, S)
-    flat = patches.reshape(len(patches), -1)
-    colored = 2 * flat @ drawn.T - (drawn**2).sum(1)  # (N, S)
-    if colored.max() > plain.max():
-        patch, index = np.unravel_index(int(colored.argmax()), colored.shape)
-        kind, color = _pictogram_templates()[0][index], None
-    else:
-        patch, index = np.unravel_index(int(plain.argmax()), plain.shape)
-        kind, color = shapes[index], sums[patch, index] / lengths[index]
-    explained = float(max(colored.max(), plain.max()))
-    fit = explained / (float((flat[patch] ** 2).sum()) + 1e-6)
-    return _Explanation(int(patch), kind, color, explained, fit)
 
 
 def _ground(
@@ -306,58 +218,5 @@ def _ground(
     return np.asarray(np.median(chosen, axis=0))
 
 
-def _patch_indices(x: float, y: float, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the cells that sample a square a little larger than a thing."""
-    along = ((np.arange(PATCH) + 0.5) / PATCH - 0.5) * size * MARGIN
-    rows, columns = (np.clip((along + center) / CELL, 0, GRID - 1).astype(int) for center in (y, x))
-    return rows[:, None], columns
-
-
 def _nearest(color: np.ndarray) -> str:
     return min(PALETTE, key=lambda name: float(np.sum((color - PALETTE[name]) ** 2)))
-
-
-WAYS = tuple(product(np.linspace(-TILT, TILT, 5).tolist(), (0, 2)))  # tilt and softness
-
-
-@lru_cache(maxsize=1)
-def _shape_templates() -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Kinds, covers (S, P), and their squared lengths (S,)."""
-    every = list(product(KINDS, WAYS))
-    covers = np.stack([_template(kind, *way)[:, 0] for kind, way in every])
-    return [kind for kind, _ in every], covers, (covers**2).sum(1)
-
-
-@lru_cache(maxsize=1)
-def _pictogram_templates() -> tuple[list[str], np.ndarray]:
-    """Kinds, and covers and colors (S, P, 4)."""
-    every = list(product(PICTOGRAMS, WAYS))
-    return [kind for kind, _ in every], np.stack([_template(kind, *way) for kind, way in every])
-
-
-def _pictures_on(ground: np.ndarray) -> np.ndarray:
-    """The pictograms against a background color, (S, P * 3)."""
-    templates = _pictogram_templates()[1]
-    return np.reshape(templates[..., 1:] - templates[..., :1] * ground, (len(templates), -1))
-
-
-def _template(kind: str, tilt: float, softness: int) -> np.ndarray:
-    """How much of every sample a thing covers, and its color times that, (P, 4)."""
-    each = 5  # pixels for one sample
-    size = round(PATCH * each / MARGIN)
-    thing = Thing(kind, "red" if kind in KINDS else None, SIDE // 2, SIDE // 2, size, float(tilt))
-    start = (SIDE - PATCH * each) // 2
-    stop = start + PATCH * each
-    # The same seed jitters both backgrounds alike; what differs is what shines through.
-    light, dark = (
-        render(Scene(background, (thing,), (), 0)).astype(np.float32)
-        for background in ("white", "black")
-    )
-    through = ((light - dark) / (light[0, 0] - dark[0, 0])).mean(2)[..., None]
-    colors = dark - through * dark[0, 0]
-    both = np.concatenate((1 - through, colors), axis=2)[start:stop, start:stop]
-    both = both.reshape(PATCH, each, PATCH, each, 4).mean((1, 3))
-    for _ in range(softness):
-        for axis in (0, 1):
-            both = (np.roll(both, 1, axis) + 2 * both + np.roll(both, -1, axis)) / 4
-    return np.asarray(both.reshape(-1, 4))
