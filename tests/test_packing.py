@@ -17,7 +17,7 @@ from janus_cli.train.lessons import Lesson
 from janus_cli.train.losses import codes_of, loss_sums, pixels_of
 from janus_cli.train.packing import collate, pack
 from janus_cli.train.sequences import DRAWN, NOTHING, SEEN, Sample, Scribe, shared_length
-from tests.tiny_janus import SIDE, Tiny, tiny_janus
+from tests.tiny_janus import CONFIG, SIDE, Tiny, tiny_janus
 
 PAIRS = (("how many penguins?", "2"), ("what is it?", "a red circle"), ("how?", "on white"))
 
@@ -43,6 +43,10 @@ def scribe(engine: Tiny, *, length: int = 400, masked: bool = True) -> Scribe:
 
 def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def codes(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(CONFIG.vq.codes, size=CONFIG.image_tokens)
 
 
 def lessons() -> list[Lesson]:
@@ -112,6 +116,23 @@ def test_a_drawing_costs_what_the_engine_says(engine, model, writer):
         wanted = F.cross_entropy(logits, codes[0])
     assert (sample.ids == DRAWN).sum() == engine.image_tokens - 1
     torch.testing.assert_close(cost(engine, [[sample]])[1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_beginning_of_a_drawing_costs_what_it_costs_in_the_whole(engine):
+    whole = scribe(engine).write(Lesson("", caption="a circle", picture=codes(1)))
+    brief = scribe(engine).write(Lesson("", caption="a circle", picture=codes(1)[:5]))
+    drawn = (whole.targets == DRAWN).nonzero().flatten()
+    whole.weights[drawn[5:]] = 0
+    torch.testing.assert_close(cost(engine, [[brief]]), cost(engine, [[whole]]))
+
+
+def test_drawings_of_unlike_lengths_cost_together_what_they_cost_alone(engine):
+    pictures = (codes(1), codes(2)[:5], codes(3)[:1], codes(4))
+    lessons = [Lesson("", caption="a circle", picture=picture) for picture in pictures]
+    samples = [scribe(engine).write(lesson) for lesson in lessons]
+    together = cost(engine, [samples[:2], samples[2:]])
+    alone = torch.stack([cost(engine, [[sample]]) for sample in samples]).sum(0)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_pixels_are_those_of_the_engine(engine):

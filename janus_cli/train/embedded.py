@@ -29,7 +29,7 @@ from .stamps import Stamps
 from .start import write_start
 from .world.source import World
 
-SHARES = {"vq": 0.15, "vision": 0.25, "words": 0.04, "1": 0.02, "2": 0.14, "3": 0.4}
+SHARES = {"vq": 0.13, "vision": 0.35, "words": 0.04, "1": 0.02, "2": 0.12, "3": 0.34}
 """Of the minutes that there are; what each stage was worth is in weights/embedded/README.md."""
 LAST = "3"
 RATES = {"words": 2e-3, "1": 2e-3, "2": 2e-3, "3": 2e-3}

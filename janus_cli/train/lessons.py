@@ -29,7 +29,7 @@ class Lesson:
     """What the picture is drawn from."""
     picture: np.ndarray | None = None
     """(S, S, 3) uint8, S being the image size of the model; or what its encoders make of that, see
-    pool.py.
+    pool.py. Of the codes that are drawn there may be fewer than a whole picture has, its first.
     """
 
 

@@ -38,13 +38,13 @@ def loss_sums(
     if len(batch.drawn):
         codes = codes_of(batch.drawn, encode or model.vq.encode)
         slots = (batch.ids == DRAWN)[:, :, None]
-        inputs = model.embed_codes(codes[:, :-1])
+        inputs = model.embed_codes(codes[:, :-1][codes[:, 1:] >= 0])
         embeddings = embeddings.masked_scatter(slots, inputs.to(embeddings))
     states = model.language(embeddings, batch.positions, batch.mask())
     words, drawn = batch.targets >= 0, batch.targets == DRAWN
     return (
         weighted(model.text_logits(states[words]), batch.targets[words], batch.weights[words]),
-        weighted(model.image_logits(states[drawn]), codes.flatten(), batch.weights[drawn]),
+        weighted(model.image_logits(states[drawn]), codes[codes >= 0], batch.weights[drawn]),
     )
 
 

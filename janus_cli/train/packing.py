@@ -24,7 +24,8 @@ class Batch:
 
     ids, targets, positions, branches, weights (B, T) as in Sample; samples (B, T) int64 numbers the
     samples of a row, and padding is one more. seen, drawn (N, ...) are the pictures of lessons that
-    are read and drawn, in the order in which they stand in the rows.
+    are read and drawn, in the order in which they stand in the rows; fewer codes than others have
+    are filled up with NOTHING.
     """
 
     ids: Tensor
@@ -93,4 +94,8 @@ def padded(values: Tensor, length: int, padding: float) -> Tensor:
 def stacked(pictures: Sequence[np.ndarray | None]) -> Tensor:
     if not pictures:
         return torch.empty(0, dtype=torch.uint8)
-    return torch.stack([torch.from_numpy(picture) for picture in pictures])
+    tensors = [torch.from_numpy(picture) for picture in pictures]
+    if tensors[0].ndim == 1:  # codes, of which a lesson may have fewer than others
+        longest = max(map(len, tensors))
+        tensors = [padded(codes, longest, NOTHING) for codes in tensors]
+    return torch.stack(tensors)

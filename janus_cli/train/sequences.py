@@ -30,8 +30,8 @@ class Sample:
 
     ids, targets, positions, branches (T,) int64; weights (T,) float32. Branch 0 is what everything
     else sees; branches 1, 2, ... do not see each other. The weights of one answer add up to 1, as
-    do those of a prompt that is learned, of a text, and of a picture: averaged over all words at
-    once, a number would weigh a twentieth of a description.
+    do those of a prompt that is learned, of a text, and of a whole picture: averaged over all
+    words at once, a number would weigh a twentieth of a description.
     """
 
     ids: Tensor
@@ -135,12 +135,18 @@ class Scribe:
         return self._sample([Place(*step, n) for n, step in enumerate(pairwise(ids))], None)
 
     def _drawing(self, caption: str, picture: np.ndarray | None, dropped: bool) -> Sample:
-        """A caption, which is not learned, and the codes of the picture, which are."""
+        """A caption, which is not learned, and the codes of the picture, which are.
+
+        Codes that are fewer than a picture has weigh what they weigh in the whole of it.
+        """
+        count = self.image_tokens
+        if picture is not None and picture.ndim == 1:
+            count = len(picture)
         ids = self.writer.drawing(caption, self.image_tokens)
         if dropped:
             ids = self.writer.unconditional(ids)
         places = [Place(word, NOTHING, number) for number, word in enumerate(ids[:-1])]
-        slots = [ids[-1], *[DRAWN] * (self.image_tokens - 1)]
+        slots = [ids[-1], *[DRAWN] * (count - 1)]
         places += [
             Place(slot, DRAWN, number, weight=1 / self.image_tokens)
             for number, slot in enumerate(slots, len(places))

@@ -15,12 +15,13 @@ from ..stamps import Stamps
 from .captions import caption, describe
 from .questions import questions
 from .render import render
-from .scene import Scene, sample_drawing, sample_scene
+from .scene import Scene, sample_drawing, sample_row, sample_scene
 from .style import DRAWN, TRAINING
 
 QUESTIONS = 12  # about one picture, or about one description
 READ = 0.25  # share of the pictures to read that show a string
 READ_QUESTIONS = 4  # about such a picture: there is little to ask, and more pictures teach more
+BRIEF = 0.75  # share of drawings that are rows of things, of which only the beginning is learned
 ENDLESS = 1_000_000  # scenes of a kind before those of the next kind begin
 FIRST = 10 * TRAINING_SEEDS  # the training seeds below are those of the encoders' own stages
 BESIDE = re.compile(r"\b(left|right) of\b|\babove\b|\bbelow\b")
@@ -41,6 +42,9 @@ class World:
 
     def lesson(self, kind: str, number: int) -> Lesson:
         rng = random.Random(f"{kind} {self._seed(kind, number)}")
+        if kind == "generation" and self.stamps and rng.random() < BRIEF:
+            row = sample_row(self._seed(kind, number))
+            return order(row, rng, self.stamps.beginning(row))
         scene = self.scene(kind, number)
         if kind == "text":
             return tell(scene, rng)
