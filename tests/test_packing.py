@@ -118,18 +118,27 @@ def test_a_drawing_costs_what_the_engine_says(engine, model, writer):
     torch.testing.assert_close(cost(engine, [[sample]])[1], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_the_beginning_of_a_drawing_costs_what_it_costs_in_the_whole(engine):
-    whole = scribe(engine).write(Lesson("", caption="a circle", picture=codes(1)))
-    brief = scribe(engine).write(Lesson("", caption="a circle", picture=codes(1)[:5]))
-    drawn = (whole.targets == DRAWN).nonzero().flatten()
-    whole.weights[drawn[5:]] = 0
-    torch.testing.assert_close(cost(engine, [[brief]]), cost(engine, [[whole]]))
+def test_codes_that_are_not_learned_are_left_out(engine, model, writer):
+    """What the engine says of a picture of which it has seen only some codes, where they belong."""
+    learned, drawn = torch.tensor([0, 1, 5, 6, 11]), torch.from_numpy(codes(1))
+    lesson = Lesson("", caption="a circle", picture=codes(1), learned=learned.tolist())
+    sample = scribe(engine).write(lesson)
+    ids = torch.tensor([writer.drawing("a circle")])
+    places = torch.cat((torch.arange(ids.shape[1]), ids.shape[1] - 1 + learned[1:]))
+    with torch.no_grad():
+        before = model.embed_codes(drawn[learned[1:] - 1])[None]
+        states = model.language(torch.cat((model.embed_text(ids), before), dim=1), places[None])
+        logits = model.image_logits(states[0, ids.shape[1] - 1 :])
+        wanted = F.cross_entropy(logits, drawn[learned], reduction="sum") / engine.image_tokens
+    torch.testing.assert_close(cost(engine, [[sample]])[1], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_drawings_of_unlike_lengths_cost_together_what_they_cost_alone(engine):
-    pictures = (codes(1), codes(2)[:5], codes(3)[:1], codes(4))
-    lessons = [Lesson("", caption="a circle", picture=picture) for picture in pictures]
-    samples = [scribe(engine).write(lesson) for lesson in lessons]
+    parts = (None, [0, 3, 4], [0], range(engine.image_tokens))
+    samples = [
+        scribe(engine).write(Lesson("", caption="a circle", picture=codes(number), learned=learned))
+        for number, learned in enumerate(parts)
+    ]
     together = cost(engine, [samples[:2], samples[2:]])
     alone = torch.stack([cost(engine, [[sample]]) for sample in samples]).sum(0)
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)

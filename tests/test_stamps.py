@@ -8,7 +8,7 @@ from janus_cli.engine.vq import to_bytes
 from janus_cli.train.pupil import open_pupil
 from janus_cli.train.stamps import Stamps, cell_codes
 from janus_cli.train.world.checker import look, matches
-from janus_cli.train.world.scene import BACKGROUNDS, Scene, sample_drawing, sample_row, stand
+from janus_cli.train.world.scene import BACKGROUNDS, Scene, sample_contrast, sample_drawing, stand
 from janus_cli.weights import EMBEDDED, find_model
 
 
@@ -40,19 +40,23 @@ def test_a_thing_has_the_same_codes_in_every_cell(stamps):
         assert all(np.array_equal(cut[0], other) for other in cut)
 
 
-def test_the_beginning_of_a_row_tells_all_of_it(stamps):
-    """Whoever has seen only that can say which thing is where, so it is enough to learn from."""
-    rows = [sample_row(seed) for seed in range(400)]
+@pytest.mark.parametrize("sample", [sample_drawing, sample_contrast])
+def test_a_few_codes_tell_all_of_a_drawing(stamps, sample):
+    """Whoever has seen only those knows what is where, so they are enough to learn from."""
+    scenes, telling = [sample(seed) for seed in range(500)], stamps.telling()
+    assert len(telling) * 2 < len(stamps.codes(scenes[0]))
     told: dict[bytes, set] = {}
-    for row in rows:
-        beginning, codes = stamps.beginning(row), stamps.codes(row)
-        assert len(beginning) < len(codes)
-        assert np.array_equal(beginning, codes[: len(beginning)])
-        told.setdefault(beginning.tobytes(), set()).add((row.background, row.things))
-    assert all(len(scenes) == 1 for scenes in told.values())
-    assert {len(row.things) for row in rows} == {2, 3}
+    for scene in scenes:
+        seen = stamps.codes(scene)[telling].tobytes()
+        told.setdefault(seen, set()).add((scene.background, scene.things))
+    assert all(len(meant) == 1 for meant in told.values())
+
+
+def test_things_in_contrast_share_neither_color_nor_kind():
+    things = [sample_contrast(seed).things for seed in range(200)]
+    assert {len(some) for some in things} == {2, 3}
     for part in ("color", "kind"):
-        assert all(len({getattr(t, part) for t in r.things}) == len(r.things) for r in rows)
+        assert all(len({getattr(thing, part) for thing in some}) == len(some) for some in things)
 
 
 def test_they_are_found_where_they_were_saved(stamps, tmp_path):

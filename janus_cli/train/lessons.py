@@ -6,6 +6,7 @@ picture), generation (a picture, and the caption to draw it from).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +30,11 @@ class Lesson:
     """What the picture is drawn from."""
     picture: np.ndarray | None = None
     """(S, S, 3) uint8, S being the image size of the model; or what its encoders make of that, see
-    pool.py. Of the codes that are drawn there may be fewer than a whole picture has, its first.
+    pool.py.
+    """
+    learned: Sequence[int] | None = None
+    """Where a picture is codes that are drawn: the places of those that are learned, from 0 on. The
+    others are left out, and the learned ones do not see them; None is all of them.
     """
 
 

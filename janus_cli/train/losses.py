@@ -36,9 +36,9 @@ def loss_sums(
         embeddings = embeddings.masked_scatter(slots, features.to(embeddings))
     codes = torch.empty(0, dtype=torch.int64, device=embeddings.device)
     if len(batch.drawn):
-        codes = codes_of(batch.drawn, encode or model.vq.encode)
+        before, codes = steps_of(batch.drawn, encode or model.vq.encode)
         slots = (batch.ids == DRAWN)[:, :, None]
-        inputs = model.embed_codes(codes[:, :-1][codes[:, 1:] >= 0])
+        inputs = model.embed_codes(before[:, 1:][codes[:, 1:] >= 0])
         embeddings = embeddings.masked_scatter(slots, inputs.to(embeddings))
     states = model.language(embeddings, batch.positions, batch.mask())
     words, drawn = batch.targets >= 0, batch.targets == DRAWN
@@ -64,11 +64,18 @@ def features_of(model: Janus, pictures: Tensor, preprocessing: Preprocessing) ->
     return model.vision(pixels_of(pictures, preprocessing).to(model.dtype))
 
 
+def steps_of(drawn: Tensor, encode: Encode) -> tuple[Tensor, Tensor]:
+    """What `Batch.drawn` holds to the code before each code (N, K), and the codes (N, K)."""
+    if drawn.dtype != torch.uint8:
+        before, codes = drawn.long().unbind(1)
+        return before, codes
+    codes = codes_of(drawn, encode)
+    return codes.roll(1, dims=1), codes
+
+
 @torch.no_grad()
 def codes_of(pictures: Tensor, encode: Encode) -> Tensor:
-    """uint8 pictures (N, S, S, 3), or codes already, to codes (N, image tokens), in fp32."""
-    if pictures.dtype != torch.uint8:
-        return pictures.long()
+    """uint8 pictures (N, S, S, 3) to codes (N, image tokens), in fp32."""
     with torch.autocast(pictures.device.type, enabled=False):
         return encode(to_pixels(pictures)).flatten(1)
 

@@ -24,8 +24,8 @@ class Batch:
 
     ids, targets, positions, branches, weights (B, T) as in Sample; samples (B, T) int64 numbers the
     samples of a row, and padding is one more. seen, drawn (N, ...) are the pictures of lessons that
-    are read and drawn, in the order in which they stand in the rows; fewer codes than others have
-    are filled up with NOTHING.
+    are read and drawn, in the order in which they stand in the rows; codes (N, 2, K) of which a
+    sample has fewer than others are filled up with NOTHING.
     """
 
     ids: Tensor
@@ -88,14 +88,12 @@ def collate(rows: Sequence[Sequence[Sample]]) -> Batch:
 
 
 def padded(values: Tensor, length: int, padding: float) -> Tensor:
-    return torch.nn.functional.pad(values, (0, length - len(values)), value=padding)
+    return torch.nn.functional.pad(values, (0, length - values.shape[-1]), value=padding)
 
 
 def stacked(pictures: Sequence[np.ndarray | None]) -> Tensor:
     if not pictures:
         return torch.empty(0, dtype=torch.uint8)
-    tensors = [torch.from_numpy(picture) for picture in pictures]
-    if tensors[0].ndim == 1:  # codes, of which a lesson may have fewer than others
-        longest = max(map(len, tensors))
-        tensors = [padded(codes, longest, NOTHING) for codes in tensors]
-    return torch.stack(tensors)
+    tensors = [torch.from_numpy(picture) for picture in pictures if picture is not None]
+    longest = max(tensor.shape[-1] for tensor in tensors)  # those of codes alone differ
+    return torch.stack([padded(tensor, longest, NOTHING) for tensor in tensors])

@@ -40,6 +40,7 @@ class Sample:
     branches: Tensor
     weights: Tensor
     picture: np.ndarray | None = None
+    """As in Lesson; but codes that are drawn are (2, N), each with the one before it above it."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +89,7 @@ class Scribe:
 
     def _sequence(self, lesson: Lesson, dropped: bool) -> Sample:
         if lesson.caption is not None:
-            return self._drawing(lesson.caption, lesson.picture, dropped)
+            return self._drawing(lesson, lesson.caption, dropped)
         if lesson.text is not None:
             return self._text(lesson.text)
         return self._conversation(lesson.pairs, lesson.picture)
@@ -134,23 +135,25 @@ class Scribe:
         ids = ids[: self.length + 1]
         return self._sample([Place(*step, n) for n, step in enumerate(pairwise(ids))], None)
 
-    def _drawing(self, caption: str, picture: np.ndarray | None, dropped: bool) -> Sample:
+    def _drawing(self, lesson: Lesson, caption: str, dropped: bool) -> Sample:
         """A caption, which is not learned, and the codes of the picture, which are.
 
-        Codes that are fewer than a picture has weigh what they weigh in the whole of it.
+        Of fewer codes than a picture has, each weighs what it weighs in the whole of it.
         """
-        count = self.image_tokens
-        if picture is not None and picture.ndim == 1:
-            count = len(picture)
         ids = self.writer.drawing(caption, self.image_tokens)
         if dropped:
             ids = self.writer.unconditional(ids)
-        places = [Place(word, NOTHING, number) for number, word in enumerate(ids[:-1])]
-        slots = [ids[-1], *[DRAWN] * (count - 1)]
+        *before, begin = ids
+        places = [Place(word, NOTHING, number) for number, word in enumerate(before)]
+        learned = range(self.image_tokens) if lesson.learned is None else lesson.learned
         places += [
-            Place(slot, DRAWN, number, weight=1 / self.image_tokens)
-            for number, slot in enumerate(slots, len(places))
+            Place(DRAWN if code else begin, DRAWN, len(before) + code, weight=1 / self.image_tokens)
+            for code in learned
         ]
+        picture = lesson.picture
+        if picture is not None and picture.ndim == 1:
+            numbers = np.asarray(learned)
+            picture = np.stack((picture[numbers - 1], picture[numbers]))
         return self._sample(places, picture)
 
     def _sample(self, places: Sequence[Place], picture: np.ndarray | None) -> Sample:

@@ -38,8 +38,6 @@ EDGE, GAP = 4, 6
 CELL = 128  # pixels; a drawing is a board of three by three such cells
 DRAWN = 96  # pixels; the size of every thing of a drawing
 NEBULA = 0  # the seed of the one nebula that drawings have, so that a decoder can know it
-UPRIGHT = 0.12  # share of rows of things that stand one above the other
-UPPER = (6, 3, 1)  # how often the others are in each row; what is drawn first is learned soonest
 ALONE, TWO, ALIKE = 0.45, 0.33, 0.16  # shares of drawings; the others have several of two sorts
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -158,16 +156,15 @@ def sample_drawing(seed: int) -> Scene:
     return Scene(rng.choice(BACKGROUNDS), tuple(things), (), NEBULA)
 
 
-def sample_row(seed: int) -> Scene:
-    """Two or three things on the board, no two of one color or kind, mostly beside each other.
+def sample_contrast(seed: int) -> Scene:
+    """A drawing of two or three things, no two of one color or of one kind.
 
     Which color goes with which kind, and which thing with which place, is all there is to know.
     """
-    rng = random.Random(f"row {seed}")
-    line = COLUMNS[1] if rng.random() < UPRIGHT else rng.choices(ROWS, UPPER)[0]
-    cells = rng.choice((line[::2], line[::2], line))  # two more often than three
-    colors, kinds = rng.sample(COLORS, len(cells)), rng.sample(KINDS, len(cells))
-    looks = zip(colors, kinds, strict=True)
+    rng = random.Random(f"contrast {seed}")
+    number = rng.choice((2, 2, 3))
+    cells = rng.choice(LAYOUTS[number])
+    looks = zip(rng.sample(COLORS, number), rng.sample(KINDS, number), strict=True)
     things = [stand(look, cell) for look, cell in zip(looks, cells, strict=True)]
     return Scene(rng.choice(BACKGROUNDS), tuple(things), (), NEBULA)
 

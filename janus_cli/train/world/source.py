@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -15,13 +16,14 @@ from ..stamps import Stamps
 from .captions import caption, describe
 from .questions import questions
 from .render import render
-from .scene import Scene, sample_drawing, sample_row, sample_scene
+from .scene import Scene, sample_contrast, sample_drawing, sample_scene
 from .style import DRAWN, TRAINING
 
 QUESTIONS = 12  # about one picture, or about one description
 READ = 0.25  # share of the pictures to read that show a string
 READ_QUESTIONS = 4  # about such a picture: there is little to ask, and more pictures teach more
-BRIEF = 0.75  # share of drawings that are rows of things, of which only the beginning is learned
+BRIEF = 0.65  # share of drawings of which only the codes that tell them are learned
+CONTRAST = 0.35  # share of drawings in which no two things share a color or a kind
 ENDLESS = 1_000_000  # scenes of a kind before those of the next kind begin
 FIRST = 10 * TRAINING_SEEDS  # the training seeds below are those of the encoders' own stages
 BESIDE = re.compile(r"\b(left|right) of\b|\babove\b|\bbelow\b")
@@ -42,19 +44,23 @@ class World:
 
     def lesson(self, kind: str, number: int) -> Lesson:
         rng = random.Random(f"{kind} {self._seed(kind, number)}")
-        if kind == "generation" and self.stamps and rng.random() < BRIEF:
-            row = sample_row(self._seed(kind, number))
-            return order(row, rng, self.stamps.beginning(row))
         scene = self.scene(kind, number)
         if kind == "text":
             return tell(scene, rng)
-        return (order if kind == "generation" else ask)(scene, rng, self._draw(kind, scene))
+        picture = self._draw(kind, scene)
+        if kind == "understanding":
+            return ask(scene, rng, picture)
+        lesson = order(scene, rng, picture)
+        if self.stamps and rng.random() < BRIEF:
+            return replace(lesson, learned=self.stamps.telling().tolist())
+        return lesson
 
     def scene(self, kind: str, number: int) -> Scene:
         """What the lesson with a number is about."""
         seed = self._seed(kind, number)
         if kind == "generation":
-            return sample_drawing(seed)
+            contrast = random.Random(f"sort {seed}").random() < CONTRAST
+            return (sample_contrast if contrast else sample_drawing)(seed)
         return (
             sample_scene(seed, text_share=READ) if kind == "understanding" else sample_scene(seed)
         )
