@@ -134,11 +134,14 @@ def test_codes_that_are_not_learned_are_left_out(engine, model, writer):
 
 
 def test_drawings_of_unlike_lengths_cost_together_what_they_cost_alone(engine):
+    """Pictures, codes, and some of their codes, in one batch."""
     parts = (None, [0, 3, 4], [0], range(engine.image_tokens))
-    samples = [
-        scribe(engine).write(Lesson("", caption="a circle", picture=codes(number), learned=learned))
+    lessons = [
+        Lesson("", caption="a circle", picture=codes(number), learned=learned)
         for number, learned in enumerate(parts)
     ]
+    lessons.insert(1, Lesson("", caption="a circle", picture=picture(1)))
+    samples = [scribe(engine).write(lesson) for lesson in lessons]
     together = cost(engine, [samples[:2], samples[2:]])
     alone = torch.stack([cost(engine, [[sample]]) for sample in samples]).sum(0)
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)

@@ -132,13 +132,13 @@ class Trainer:
     def _gather(self, passes: tuple[Batch, ...]) -> tuple[float | None, float | None]:
         """Gradients of the mean over answers plus the mean over pictures; the two means."""
         answers = sum(batch.weights[batch.targets >= 0].sum().item() for batch in passes)
-        pictures = sum(len(batch.drawn) for batch in passes)
+        pictures = sum(batch.weights[batch.of_codes].sum().item() for batch in passes)
         sums = torch.zeros(2, device=self.model.device)
         for batch in passes:
             batch = batch.to(self.model.device)
             with torch.autocast(batch.ids.device.type, torch.bfloat16, self.settings.bf16):
                 words, codes = loss_sums(self.model, batch, self.preprocessing, self.encode)
-            loss = words / max(answers, 1) + codes / max(pictures, 1)
+            loss = words / max(answers, 1) + codes / (pictures or 1)
             if loss.requires_grad:  # no words pass through a stage that trains nothing of them
                 loss.backward()
             sums += torch.stack((words.detach(), codes.detach()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from ..engine.model import Janus
 from ..engine.pixels import Preprocessing
 from .data import to_pixels
 from .packing import Batch
-from .sequences import DRAWN, SEEN
+from .sequences import CODED, DRAWN, SEEN
 
 Encode = Callable[[Tensor], Tensor]
 """Pixels (N, 3, S, S) in [-1, 1] to codes (N, ...), row by row."""
@@ -34,18 +34,22 @@ def loss_sums(
         features = model.aligner(features_of(model, batch.seen, preprocessing))
         slots = (batch.ids == SEEN)[:, :, None]
         embeddings = embeddings.masked_scatter(slots, features.to(embeddings))
-    codes = torch.empty(0, dtype=torch.int64, device=embeddings.device)
-    if len(batch.drawn):
-        before, codes = steps_of(batch.drawn, encode or model.vq.encode)
-        slots = (batch.ids == DRAWN)[:, :, None]
+    steps = list(steps_of(batch, encode or model.vq.encode))
+    for slot, before, codes in steps:
         inputs = model.embed_codes(before[:, 1:][codes[:, 1:] >= 0])
+        slots = (batch.ids == slot)[:, :, None]
         embeddings = embeddings.masked_scatter(slots, inputs.to(embeddings))
     states = model.language(embeddings, batch.positions, batch.mask())
-    words, drawn = batch.targets >= 0, batch.targets == DRAWN
-    return (
-        weighted(model.text_logits(states[words]), batch.targets[words], batch.weights[words]),
-        weighted(model.image_logits(states[drawn]), codes[codes >= 0], batch.weights[drawn]),
+    words = batch.targets >= 0
+    of_words = weighted(
+        model.text_logits(states[words]), batch.targets[words], batch.weights[words]
     )
+    of_codes = torch.zeros_like(of_words)
+    for slot, _, codes in steps:
+        drawn = batch.targets == slot
+        logits = model.image_logits(states[drawn])
+        of_codes = of_codes + weighted(logits, codes[codes >= 0], batch.weights[drawn])
+    return of_words, of_codes
 
 
 def weighted(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -64,13 +68,14 @@ def features_of(model: Janus, pictures: Tensor, preprocessing: Preprocessing) ->
     return model.vision(pixels_of(pictures, preprocessing).to(model.dtype))
 
 
-def steps_of(drawn: Tensor, encode: Encode) -> tuple[Tensor, Tensor]:
-    """What `Batch.drawn` holds to the code before each code (N, K), and the codes (N, K)."""
-    if drawn.dtype != torch.uint8:
-        before, codes = drawn.long().unbind(1)
-        return before, codes
-    codes = codes_of(drawn, encode)
-    return codes.roll(1, dims=1), codes
+def steps_of(batch: Batch, encode: Encode) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What is drawn: its slot in the batch, the code before each code (N, K), the codes (N, K)."""
+    if len(batch.drawn):
+        codes = codes_of(batch.drawn, encode)
+        yield DRAWN, codes.roll(1, dims=1), codes
+    if len(batch.coded):
+        before, codes = batch.coded.long().unbind(1)
+        yield CODED, before, codes
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sequences import NOTHING, Sample
+from .sequences import CODED, DRAWN, NOTHING, Sample
 
 COLUMNS = {"ids": 0, "targets": NOTHING, "positions": 0, "branches": 0, "weights": 0.0}
 """What a row of a batch says at every position, and what padding has there."""
@@ -24,8 +24,8 @@ class Batch:
 
     ids, targets, positions, branches, weights (B, T) as in Sample; samples (B, T) int64 numbers the
     samples of a row, and padding is one more. seen, drawn (N, ...) are the pictures of lessons that
-    are read and drawn, in the order in which they stand in the rows; codes (N, 2, K) of which a
-    sample has fewer than others are filled up with NOTHING.
+    are read and drawn, in the order in which they stand in the rows; coded (N, 2, K) are the codes
+    of those that come as such, filled up with NOTHING where others have more.
     """
 
     ids: Tensor
@@ -36,9 +36,15 @@ class Batch:
     samples: Tensor
     seen: Tensor
     drawn: Tensor
+    coded: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @property
+    def of_codes(self) -> Tensor:
+        """Where a code is learned, (B, T) bool."""
+        return (self.targets == DRAWN) | (self.targets == CODED)
 
     def mask(self) -> Tensor | None:
         """(B, 1, T, T) bool, True where the row's position sees the column's; None where a
@@ -83,8 +89,9 @@ def collate(rows: Sequence[Sequence[Sample]]) -> Batch:
     columns["samples"] = torch.stack([padded(values, longest, -1) for values in numbers])
     pictured = [sample for row in rows for sample in row if sample.picture is not None]
     seen = [sample.picture for sample in pictured if not sample.draws]
-    drawn = [sample.picture for sample in pictured if sample.draws]
-    return Batch(**columns, seen=stacked(seen), drawn=stacked(drawn))
+    drawn = [sample.picture for sample in pictured if sample.draws and not sample.coded]
+    coded = [sample.picture for sample in pictured if sample.coded]
+    return Batch(**columns, seen=stacked(seen), drawn=stacked(drawn), coded=stacked(coded))
 
 
 def padded(values: Tensor, length: int, padding: float) -> Tensor:

@@ -21,6 +21,7 @@ from .lessons import Lesson
 
 SEEN = -1  # in place of an id: a feature of a picture that is read
 DRAWN = -2  # in place of an id: a code of a picture that is drawn; as a target: its next code
+CODED = -3  # the same of a drawing that comes as codes, not as a picture
 NOTHING = -100  # a target where nothing is learned
 
 
@@ -46,8 +47,12 @@ class Sample:
         return len(self.ids)
 
     @property
+    def coded(self) -> bool:
+        return bool((self.targets == CODED).any())
+
+    @property
     def draws(self) -> bool:
-        return bool((self.targets == DRAWN).any())
+        return self.coded or bool((self.targets == DRAWN).any())
 
 
 class Place(NamedTuple):
@@ -145,15 +150,14 @@ class Scribe:
             ids = self.writer.unconditional(ids)
         *before, begin = ids
         places = [Place(word, NOTHING, number) for number, word in enumerate(before)]
-        learned = range(self.image_tokens) if lesson.learned is None else lesson.learned
-        places += [
-            Place(DRAWN if code else begin, DRAWN, len(before) + code, weight=1 / self.image_tokens)
-            for code in learned
-        ]
-        picture = lesson.picture
+        slot, picture, learned = DRAWN, lesson.picture, lesson.learned or range(self.image_tokens)
         if picture is not None and picture.ndim == 1:
             numbers = np.asarray(learned)
-            picture = np.stack((picture[numbers - 1], picture[numbers]))
+            slot, picture = CODED, np.stack((picture[numbers - 1], picture[numbers]))
+        places += [
+            Place(slot if code else begin, slot, len(before) + code, weight=1 / self.image_tokens)
+            for code in learned
+        ]
         return self._sample(places, picture)
 
     def _sample(self, places: Sequence[Place], picture: np.ndarray | None) -> Sample:
