@@ -28,7 +28,7 @@ from start import machine
 from janus_cli.engine.decode import Sampling
 from janus_cli.engine.load import Engine, open_engine
 from janus_cli.engine.machine import choose_device
-from janus_cli.schema import CODE_GUIDANCE, ModelChoice
+from janus_cli.schema import ModelChoice
 from janus_cli.train import recipe
 from janus_cli.train.evaluate.drawings import draw_orders, overall
 from janus_cli.train.evaluate.exams import EXAMS, examine
@@ -71,6 +71,8 @@ class Examiner:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.folder = find_model(options.model)
+        self.guidance = self.open(self.folder).guidance
+        """That of the model, for whatever does not vary it."""
 
     def open(self, folder: Path, precision: str = "auto") -> Engine:
         return open_engine(folder, ModelChoice(str(folder), self.options.device, precision))
@@ -98,13 +100,13 @@ class Examiner:
 
     def all(self, folder: Path, precision: str = "auto") -> tuple[Row | None, ...]:
         engine = self.open(folder, precision)
-        return self.drawn(engine, Sampling()), self.answered(engine), self.loss(engine)
+        return self.drawn(engine, Sampling(self.guidance)), self.answered(engine), self.loss(engine)
 
     def settings(self, parts: list[str]) -> Iterator[Line]:
         """Everything that is a setting of one model."""
         engine, known = self.open(self.folder), {}
         guidances = [Sampling(guidance=scale) for scale in GUIDANCES]
-        temperatures = [Sampling(temperature=heat) for heat in TEMPERATURES]
+        temperatures = [Sampling(self.guidance, heat) for heat in TEMPERATURES]
         for part, samplings in (("guidance", guidances), ("temperature", temperatures)):
             for sampling in samplings if part in parts else ():
                 if sampling not in known:
@@ -194,9 +196,8 @@ class Course:
             yield Line("mixture", MIXTURES[1], whole)
 
 
-def lines(options: argparse.Namespace) -> Iterator[Line]:
+def lines(examiner: Examiner, options: argparse.Namespace) -> Iterator[Line]:
     """The table, line by line."""
-    examiner = Examiner(options)
     yield from examiner.settings(options.parts)
     if {"stages", "mixture"} & set(options.parts):
         with tempfile.TemporaryDirectory() as name:
@@ -222,13 +223,14 @@ def main() -> None:
     trained = f"{options.steps} steps" if options.steps else f"{options.minutes} minutes"
     taught = {"stages", "mixture"} & set(options.parts)
     print(f"{machine()}; {options.model} on {choose_device(options.device)}", end="")
+    examiner = Examiner(options)
     print(
-        f", guidance {CODE_GUIDANCE:g}"
+        f", guidance {examiner.guidance:g}"
         + (f", {trained} of {options.batch} lessons" if taught else "")
     )
     print("\n| part | setting | drawn as ordered | answered right | loss per code |")
     print("|---|---|---:|---:|---:|")
-    for line in lines(options):
+    for line in lines(examiner, options):
         show("")
         print(line, flush=True)
 
