@@ -35,9 +35,10 @@ from janus_cli.train.evaluate.exams import EXAMS, examine
 from janus_cli.train.evaluate.likelihood import measure_losses
 from janus_cli.train.evaluate.progress import show
 from janus_cli.train.evaluate.scores import Row, wilson
+from janus_cli.train.pupil import open_pupil
 from janus_cli.train.request import TrainRequest
 from janus_cli.train.result import write_model
-from janus_cli.train.run import open_pupil, open_run
+from janus_cli.train.run import open_run
 from janus_cli.train.stamps import Stamps
 from janus_cli.weights import EMBEDDED, find_model
 
