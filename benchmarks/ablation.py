@@ -72,7 +72,8 @@ class Examiner:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.folder = find_model(options.model)
-        self.guidance = self.open(self.folder).guidance
+        self.engine = self.open(self.folder)
+        self.guidance = self.engine.guidance
         """That of the model, for whatever does not vary it."""
 
     def open(self, folder: Path, precision: str = "auto") -> Engine:
@@ -105,13 +106,13 @@ class Examiner:
 
     def settings(self, parts: list[str]) -> Iterator[Line]:
         """Everything that is a setting of one model."""
-        engine, known = self.open(self.folder), {}
+        known: dict[Sampling, Row | None] = {}
         guidances = [Sampling(guidance=scale) for scale in GUIDANCES]
         temperatures = [Sampling(self.guidance, heat) for heat in TEMPERATURES]
         for part, samplings in (("guidance", guidances), ("temperature", temperatures)):
             for sampling in samplings if part in parts else ():
                 if sampling not in known:
-                    known[sampling] = self.drawn(engine, sampling)
+                    known[sampling] = self.drawn(self.engine, sampling)
                 yield Line(part, f"{getattr(sampling, part):g}", (known[sampling], None, None))
         for precision in PRECISIONS if "precision" in parts else ():
             yield Line("precision", precision, self.all(self.folder, precision))

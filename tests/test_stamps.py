@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from janus_cli.engine.pixels import Preprocessing
 from janus_cli.engine.vq import to_bytes
 from janus_cli.train.pupil import open_pupil
 from janus_cli.train.stamps import Stamps, cell_codes
 from janus_cli.train.world.checker import look, matches
 from janus_cli.train.world.scene import BACKGROUNDS, Scene, sample_contrast, sample_drawing, stand
+from janus_cli.train.world.source import World
 from janus_cli.weights import EMBEDDED, find_model
 
 
@@ -57,6 +59,17 @@ def test_things_in_contrast_share_neither_color_nor_kind():
     assert {len(some) for some in things} == {2, 3}
     for part in ("color", "kind"):
         assert all(len({getattr(thing, part) for thing in some}) == len(some) for some in things)
+
+
+def test_the_world_teaches_some_drawings_in_brief_and_others_whole(stamps):
+    world = World(Preprocessing(384), seed=0, stamps=stamps)
+    lessons = [world.lesson("generation", number) for number in range(60)]
+    assert {lesson.learned is None for lesson in lessons} == {True, False}
+    for number, lesson in enumerate(lessons):
+        assert np.array_equal(lesson.picture, stamps.codes(world.scene("generation", number)))
+        assert lesson.learned in (None, stamps.telling())
+    plain = World(Preprocessing(384), seed=0)  # whoever has no stamps learns from pictures, whole
+    assert all(plain.lesson("generation", number).learned is None for number in range(8))
 
 
 def test_they_are_found_where_they_were_saved(stamps, tmp_path):

@@ -33,8 +33,8 @@ class Lesson:
     pool.py.
     """
     learned: Sequence[int] | None = None
-    """Where a picture is codes that are drawn: the places of those that are learned, from 0 on. The
-    others are left out, and the learned ones do not see them; None is all of them.
+    """Where a picture is codes that are drawn: the places of those that are learned, of which 0 is
+    the first. The others are left out, and the learned ones do not see them; None is all of them.
     """
 
 

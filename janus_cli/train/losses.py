@@ -23,8 +23,8 @@ def loss_sums(
 ) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropies of the words and of the codes of packed sequences, two sums.
 
-    The weights of an answer, and of a picture, add up to 1 (see Sample), so a sum divided by their
-    number is a mean. No gradient reaches the VQ tokenizer.
+    The weights of an answer, and of a whole picture, add up to 1 (see Sample), so a sum divided by
+    that of the weights is a mean over answers or pictures. No gradient reaches the VQ tokenizer.
 
     Args:
         encode: pictures to the codes that are learned; the model's own tokenizer where absent.

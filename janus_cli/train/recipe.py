@@ -50,6 +50,18 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
+def descend(
+    optimizers: Iterable[torch.optim.Optimizer], module: nn.Module, loss: Tensor, rate: float
+) -> None:
+    """One step down the gradient of a loss, clipped at 1.0 as in the papers."""
+    module.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    for optimizer in optimizers:
+        set_rate(optimizer, rate)
+        optimizer.step()
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised (Jordan et al. 2024), for matrices inside layers.
 

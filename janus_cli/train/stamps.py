@@ -64,14 +64,14 @@ class Stamps:
             at[:] = self.things[ground, CLASSES.index((thing.color, thing.kind))]
         return board.flatten()
 
-    def telling(self) -> np.ndarray:
-        """The places of the codes of a drawing by which all of it can be told, (N,) int64.
+    def telling(self) -> list[int]:
+        """The places of the codes of a drawing by which all of it can be told.
 
         They are the first rows of every row of cells. What is below them follows from them.
         """
         grid = self.grounds.shape[-1]
         rows = np.arange(grid) % (grid // CELLS) < TOLD
-        return np.flatnonzero(np.repeat(rows, grid))
+        return np.flatnonzero(np.repeat(rows, grid)).tolist()
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -160,13 +160,7 @@ def train(
                 f" loss {loss.item():.3f} {shown}",
                 flush=True,
             )
-        for optimizer in optimizers:
-            recipe.set_rate(optimizer, rate * recipe.warm_cosine(step, done))
-            optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        recipe.descend(optimizers, both, loss, rate * recipe.warm_cosine(step, done))
         if step % 200 == 199:
             recipe.save(out, tower, config, heads=heads.state_dict())
     recipe.save(out, tower, config, heads=heads.state_dict())

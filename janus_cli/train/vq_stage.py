@@ -70,9 +70,8 @@ def reconstruction_loss(made: Tensor, pixels: Tensor) -> Tensor:
     return (weights * (error.abs() + 2 * error.square())).mean()
 
 
-def train(arguments: argparse.Namespace, config: VQConfig) -> None:
-    torch.manual_seed(0)
-    device = torch.device(arguments.device)
+def open_tokenizer(arguments: argparse.Namespace, config: VQConfig) -> VQTokenizer:
+    """One that knows nothing, or the one to go on from; what is not to be trained is frozen."""
     model = VQTokenizer(config)
     torch.nn.init.normal_(model.quantize.embedding.weight)
     if arguments.start:
@@ -80,7 +79,14 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
     if arguments.decoder_only:
         for part in (model.encoder, model.quant_conv, model.quantize):
             part.requires_grad_(False)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(  # type: ignore[call-overload]
+        arguments.device, memory_format=torch.channels_last
+    )
+
+
+def train(arguments: argparse.Namespace, config: VQConfig) -> None:
+    torch.manual_seed(0)
+    model, device = open_tokenizer(arguments, config), arguments.device
     optimizers = recipe.optimizers(model, rate=arguments.rate)
     workers, of_whole = arguments.workers, max(1, arguments.batch * arguments.crop**2 // SIDE**2)
     crops = stream(
@@ -109,14 +115,8 @@ def train(arguments: argparse.Namespace, config: VQConfig) -> None:
             used += torch.bincount(codes.flatten(), minlength=config.codes)
         made = model.decoder(model.post_quant_conv(entries))
         loss = reconstruction_loss(made, pixels) + loss_of_codes
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-            rate = arguments.rate * min(1, (1 - done) / FALL) * min(1, (step + 1) / 50)
-            recipe.set_rate(optimizer, rate)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        rate = arguments.rate * min(1, (1 - done) / FALL) * min(1, (step + 1) / 50)
+        recipe.descend(optimizers, model, loss, rate)
         errors.append((made.detach() - pixels).square().mean())
         if step % 100 == 99:
             psnr = 10 * math.log10(4 / torch.stack(errors).mean().item())

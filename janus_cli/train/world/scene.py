@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SIDE = 384
@@ -151,9 +152,7 @@ def sample_drawing(seed: int) -> Scene:
     classes = _sample_classes(rng, sorts)
     classes += [rng.choice(classes) for _ in range(number - sorts)]
     classes = sorted(classes, key=classes.index)
-    cells = rng.choice(LAYOUTS[number])
-    things = [stand(look, cell) for look, cell in zip(classes, cells, strict=True)]
-    return Scene(rng.choice(BACKGROUNDS), tuple(things), (), NEBULA)
+    return _set_out(rng, classes)
 
 
 def sample_contrast(seed: int) -> Scene:
@@ -163,9 +162,15 @@ def sample_contrast(seed: int) -> Scene:
     """
     rng = random.Random(f"contrast {seed}")
     number = rng.choice((2, 2, 3))
-    cells = rng.choice(LAYOUTS[number])
-    looks = zip(rng.sample(COLORS, number), rng.sample(KINDS, number), strict=True)
-    things = [stand(look, cell) for look, cell in zip(looks, cells, strict=True)]
+    return _set_out(
+        rng, list(zip(rng.sample(COLORS, number), rng.sample(KINDS, number), strict=True))
+    )
+
+
+def _set_out(rng: random.Random, classes: Sequence[tuple[str | None, str]]) -> Scene:
+    """Things in one of the layouts of so many, on any background."""
+    cells = rng.choice(LAYOUTS[len(classes)])
+    things = [stand(look, cell) for look, cell in zip(classes, cells, strict=True)]
     return Scene(rng.choice(BACKGROUNDS), tuple(things), (), NEBULA)
 
 

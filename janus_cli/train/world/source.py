@@ -52,7 +52,7 @@ class World:
             return ask(scene, rng, picture)
         lesson = order(scene, rng, picture)
         if self.stamps and rng.random() < BRIEF:
-            return replace(lesson, learned=self.stamps.telling().tolist())
+            return replace(lesson, learned=self.stamps.telling())
         return lesson
 
     def scene(self, kind: str, number: int) -> Scene:
