@@ -1,6 +1,7 @@
 """Evaluation looks unlike training, and everything in it still is what it is called."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,8 +78,15 @@ def test_things_tilt_and_shrink_within_their_boxes():
 
 def test_training_has_none_of_the_unseen_fonts():
     assert not set(FONT_FILES) & set(UNSEEN_FONT_FILES)
-    assert not set(fonts()) & set(unseen_fonts())
     assert fonts()[0] is None  # Pillow's own, which every machine has, is training's
+    names = {Path(file).name for file in fonts()[1:]}
+    assert names <= set(FONT_FILES)
+    assert not names & {Path(file).name for file in unseen_fonts()}
+
+
+def test_fonts_of_packages_are_training_fonts():
+    lato = pytest.importorskip("font_lato", reason="comes with the extra `train`")
+    assert lato.font_files["Lato"] in fonts()
 
 
 def test_unseen_fonts_are_drawn_with():

@@ -302,7 +302,7 @@ def test_text_stays_in_its_box(monkeypatch):
             text = Text("WQ8M", "blue", 190, 150, 50, slot)
             spots, (left, top, right, bottom) = changed(text), text.box
             assert spots[:, 1].min() >= left - 3 and spots[:, 1].max() <= right + 3
-            assert spots[:, 0].min() >= top - 4 and spots[:, 0].max() <= bottom + 14  # Q's tail
+            assert spots[:, 0].min() >= top - 4 and spots[:, 0].max() <= bottom + 16  # Q's tail
             assert [character for character, _ in character_centers(text)] == list("WQ8M")
         if number == 0:
             monkeypatch.setattr(rendering, "fonts", lambda: (None,))

@@ -90,7 +90,7 @@ def judge_drawings(
 
 def notes(wanted: argparse.Namespace, sampling: Sampling) -> list[str]:
     """What a reader of the table must know."""
-    fonts = ", ".join(name.rpartition(".")[0] for name in unseen_fonts())
+    fonts = ", ".join(Path(name).stem for name in unseen_fonts())
     missing = "No font that training never saw is installed here: reading is measured in its own."
     return [
         f"{wanted.device}, guidance {sampling.guidance:g}.",

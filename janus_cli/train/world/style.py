@@ -8,14 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 
 from PIL import ImageFont
 
+FONT_GROUPS = (
+    "fonts_ttf",
+    "fonts_otf",
+)  # where font packages say what they bring: pypi.org/p/fonts
 FONT_FILES = (
     "DejaVuSans.ttf",
     "DejaVuSans-Bold.ttf",
     "DejaVuSerif.ttf",
     "DejaVuSansMono.ttf",
+    # These seven come with the extra `train`.
+    "Caladea-Bold.ttf",
+    "HankenGrotesk-SemiBold.otf",
+    "Lato-Regular.ttf",
+    "Manrope-Medium.ttf",
+    "SourceSansPro-It.ttf",
+    "SourceSansPro-Semibold.ttf",
+    "SourceSerifPro-Bold.ttf",
     "LiberationSans-Regular.ttf",
     "LiberationSerif-Bold.ttf",
     "LiberationMono-Bold.ttf",
@@ -89,11 +103,19 @@ def unseen_fonts() -> tuple[str, ...]:
 
 
 def _installed(names: tuple[str, ...]) -> list[str]:
+    """Of these files those that are here, as Pillow takes them: a name, or a package's path."""
     found = []
-    for name in names:
+    for file in (_packaged().get(name, name) for name in names):
         try:
-            ImageFont.truetype(name, 20)
+            ImageFont.truetype(file, 20)
         except OSError:
             continue
-        found.append(name)
+        found.append(file)
     return found
+
+
+@cache
+def _packaged() -> dict[str, str]:
+    """Font files of installed packages, by name."""
+    packages = [entry.load() for group in FONT_GROUPS for entry in entry_points(group=group)]
+    return {Path(path).name: path for files in packages for path in files.values()}
