@@ -466,7 +466,7 @@ def test_a_color_is_learned_and_the_others_are_kept(folder):
         Image.fromarray(picture).save(f"{number}.png")
         lines.append({"image": f"{number}.png", "question": question, "answer": truth})
     Path("data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    learn(data=("data.jsonl",), output="teal", adapter="lora", rank=8, seed=1, steps=96)
+    learn(data=("data.jsonl",), output="teal", adapter="lora", rank=8, seed=1, steps=144)
     new, old = list(colored(0, 12, new=True)), list(colored(1000, 12, new=False))
     before, after = open_taught(), open_taught(folder / "teal")
     assert right(before, new) == 0 and right(after, new) >= 9

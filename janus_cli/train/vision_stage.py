@@ -46,9 +46,10 @@ CLASS_COUNTS = {
     "row": SIDE // recipe.EMBEDDED.vision.patch_size,
     "column": SIDE // recipe.EMBEDDED.vision.patch_size,
 }
-WEIGHTS = {"character": 2.0, "alike": 0.15, "things": 0.15}
-"""Of the losses of labels, where not 1: characters are learned last, and a patch is a poor place
-to count from; the decoder counts."""
+WEIGHTS = {"character": 2.0, "alike": 0.6, "things": 0.15}
+"""Of the losses of labels, where not 1. Characters are learned last. How many things are alike is
+learned slowly, but a decoder that finds it under a thing need not count: at 0.15 it stayed at 67 of
+100 patches in 2,900 steps, at 0.6 it came to 81 in as many, and the rest did not suffer."""
 EVERYWHERE = ("background", "things", "row", "column")
 """Labels that every patch has; of the others 0 is none."""
 
