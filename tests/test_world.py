@@ -299,11 +299,12 @@ def test_text_stays_in_its_box(monkeypatch):
 
     for number in range(2):  # with every font there is, then with Pillow's own alone
         for slot in range(len(rendering.fonts())):
-            text = Text("WQ8M", "blue", 190, 150, 50, slot)
-            spots, (left, top, right, bottom) = changed(text), text.box
-            assert spots[:, 1].min() >= left - 3 and spots[:, 1].max() <= right + 3
-            assert spots[:, 0].min() >= top - 4 and spots[:, 0].max() <= bottom + 16  # Q's tail
-            assert [character for character, _ in character_centers(text)] == list("WQ8M")
+            for string, tail in (("WH8M", 0), ("WQ8M", 15)):
+                text = Text(string, "blue", 190, 150, 50, slot)
+                spots, (left, top, right, bottom) = changed(text), text.box
+                assert spots[:, 1].min() >= left - 3 and spots[:, 1].max() <= right + 3
+                assert spots[:, 0].min() >= top - 4 and spots[:, 0].max() <= bottom + tail
+                assert [character for character, _ in character_centers(text)] == list(string)
         if number == 0:
             monkeypatch.setattr(rendering, "fonts", lambda: (None,))
             rendering._load_font.cache_clear()

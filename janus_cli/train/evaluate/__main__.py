@@ -26,7 +26,7 @@ from ...errors import JanusError
 from ...schema import PRECISIONS, ModelChoice, Wish
 from ...weights import EMBEDDED, find_model
 from ..stamps import Stamps
-from ..world.style import unseen_fonts
+from ..world.style import fonts, unseen_fonts
 from .agreement import agree
 from .costs import measure_costs
 from .drawings import draw_orders, judge, overall
@@ -90,11 +90,11 @@ def judge_drawings(
 
 def notes(wanted: argparse.Namespace, sampling: Sampling) -> list[str]:
     """What a reader of the table must know."""
-    fonts = ", ".join(Path(name).stem for name in unseen_fonts())
+    unseen = ", ".join(Path(name).stem for name in unseen_fonts())
     missing = "No font that training never saw is installed here: reading is measured in its own."
     return [
-        f"{wanted.device}, guidance {sampling.guidance:g}.",
-        f"Unseen fonts: {fonts}." if fonts else missing,
+        f"{wanted.device}, guidance {sampling.guidance:g}; {len(fonts())} fonts of training.",
+        f"Unseen fonts: {unseen}." if unseen else missing,
     ]
 
 

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-FONT_GROUPS = (
-    "fonts_ttf",
-    "fonts_otf",
-)  # where font packages say what they bring: pypi.org/p/fonts
+# Where a package says which fonts it brings: https://pypi.org/project/fonts
+FONT_GROUPS = ("fonts_ttf", "fonts_otf")
 FONT_FILES = (
     "DejaVuSans.ttf",
     "DejaVuSans-Bold.ttf",
