@@ -177,6 +177,7 @@ def test_types_of_questions_are_mixed():
         "background",
         "text",
         "describe",
+        "empty side",
     }
     common = ("number", "color", "presence", "position")
     assert all(asked[name] > 0.12 * asked.total() for name in common), asked
@@ -260,6 +261,21 @@ def test_questions_about_a_neighbor_follow_the_geometry():
         assert any(
             sign * (t.x - named.x) > 0 and (t.color, t.kind) == asked_about(pair.answer)
             for t in scene.things
+        )
+
+
+def test_nothing_lies_on_a_side_that_is_called_empty():
+    pairs = [(scene, pair) for scene, pair in all_pairs(20, OF_THINGS) if pair.type == "empty side"]
+    toward = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+    assert pairs
+    for scene, pair in pairs:
+        assert pair.answer == "nothing"
+        side = re.search(r"(left of|right of|above|below) the ([a-z ]+?)\??$", pair.question)
+        color, kind = asked_about(side[2])
+        (named,) = [t for t in scene.things if kind in (None, t.kind) and color in (None, t.color)]
+        right, down = toward[side[1]]
+        assert all(
+            right * (thing.x - named.x) + down * (thing.y - named.y) <= 0 for thing in scene.things
         )
 
 

@@ -22,6 +22,7 @@ from .scene import COLORS, KINDS, PICTOGRAMS, Scene, Thing, count, sample_scene
 
 PICTOGRAM_COLORS = {"penguin": "black and white", "corgi": "orange and white"}
 NO_TEXT = "no text"
+NOTHING = "nothing"
 
 Query = tuple["str | None", "str | None"]  # color, kind; None matches any
 Pair = tuple[str, str]  # question, answer
@@ -231,7 +232,7 @@ def neighbor(scene: Scene, thing: Thing, direction: str) -> str | None:
         if other is not thing and forward > -16:
             ahead.append((forward**2 + aside**2, aside / max(forward, 1), other))
     if not ahead:
-        return "nothing"
+        return NOTHING
     distance, slope, nearest = min(ahead, key=lambda entry: entry[0])
     answer = noun_of(nearest.color, nearest.kind)
     rivals = [t for d, _, t in ahead if d < 1.5 * distance]
@@ -240,12 +241,12 @@ def neighbor(scene: Scene, thing: Thing, direction: str) -> str | None:
     return with_article(answer)
 
 
-def _ask_neighbor(scene: Scene, rng: random.Random) -> Pair | None:
+def _ask_neighbor(scene: Scene, rng: random.Random, empty: float = 0.05) -> Pair | None:
     thing, direction = rng.choice(scene.things), rng.choice(("left", "right", "above", "below"))
     name, answer = _name(scene, thing, rng), neighbor(scene, thing, direction)
     if name is None or answer is None or len(scene.things) == 1:
         return None
-    if answer == "nothing" and rng.random() < 0.95:
+    if answer == NOTHING and rng.random() >= empty:
         return None  # true of four things in every picture: too common to ask each time
     side = f"{direction} the {name}"
     longer = side
@@ -259,6 +260,12 @@ def _ask_neighbor(scene: Scene, rng: random.Random) -> Pair | None:
         f"which {_generic(scene, rng)} is {side}",
     )
     return question, answer
+
+
+def _ask_empty_side(scene: Scene, rng: random.Random) -> Pair | None:
+    """For training alone: as rarely as exams ask for it, "nothing" is learned late."""
+    pair = _ask_neighbor(scene, rng, empty=1.0)
+    return pair if pair and pair[1] == NOTHING else None
 
 
 def _ask_background(scene: Scene, rng: random.Random) -> Pair:
@@ -314,7 +321,8 @@ def _ask_describe(scene: Scene, rng: random.Random) -> Pair:
     return question, describe(scene, detail)
 
 
-# Asker, weight in a picture of things, weight in a picture of text alone.
+# Asker, weight in a picture of things, weight in a picture of text alone; one that finds nothing to
+# ask is passed over, so that these are not the shares of what is asked.
 ASKERS: dict[str, tuple[Callable[[Scene, random.Random], Pair | None], int, int]] = {
     "number": (_ask_number, 24, 0),
     "color": (_ask_color, 20, 0),
@@ -323,4 +331,5 @@ ASKERS: dict[str, tuple[Callable[[Scene, random.Random], Pair | None], int, int]
     "background": (_ask_background, 7, 10),
     "text": (_ask_text, 2, 60),
     "describe": (_ask_describe, 9, 15),
+    "empty side": (_ask_empty_side, 10, 0),
 }
