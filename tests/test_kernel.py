@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-from janus_cli.engine import int4
 from janus_cli.engine import precision as precisions
 from janus_cli.engine.config import LanguageConfig
 from janus_cli.engine.kernel import library, matrix
@@ -347,9 +346,3 @@ def test_it_runs_on_the_threads_of_torch():
         found = {line.split(maxsplit=5)[-1] for line in maps if "libgomp" in line}
     assert len(found) == 1
     assert ctypes.CDLL(str(library.library_path()))
-
-
-def test_the_packing_of_int4_is_the_one_that_tiles_are_made_from():
-    """Of any other packing no tiles can be made."""
-    layer = layer_of("int4", normal(128, 64))
-    assert (layer.matrix is None) == (bool(why_not()) or int4.machine_packing().paired)

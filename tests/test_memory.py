@@ -43,7 +43,7 @@ from contextlib import ExitStack
 from pathlib import Path
 import torch
 from janus_cli.engine.checkpoint import open_checkpoint
-from janus_cli.engine.int4 import machine_packing
+from janus_cli.engine.packing import torch_packing
 from janus_cli.engine.load import load_model
 from janus_cli.engine.precision import make_precision, weight_bytes
 from janus_cli.engine.quantize import quantize_checkpoint
@@ -53,7 +53,7 @@ def peak():  # not ru_maxrss, which begins with what the parent had
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 cpu, path, what = torch.device("cpu"), Path(sys.argv[1]), sys.argv[2]
-machine_packing()  # whatever torch sets up at its first product
+torch_packing()  # whatever torch sets up at its first product
 before, weights = peak(), 0
 if what == "quantize":
     for _ in quantize_checkpoint(path, Path(sys.argv[3]), "int4", device=cpu):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from janus_cli.engine import auto, int4
+from janus_cli.engine import auto
 from janus_cli.engine.checkpoint import Checkpoint, open_checkpoint
 from janus_cli.engine.layout import OURS
 from janus_cli.engine.linear import FEW_ROWS, PART, HalfLinear
 from janus_cli.engine.load import open_engine
+from janus_cli.engine.packing import PACKINGS
 from janus_cli.engine.precision import LAYERS, make_precision
 from janus_cli.engine.tile import LARGEST_TILE, smallest_tile
 from janus_cli.errors import ModelError
@@ -113,19 +114,21 @@ def test_half_a_layer_computes_in_fp32(dtype, weight, rows):
     assert layer(rows[:1]).dtype == torch.float32
 
 
-@pytest.mark.parametrize("packing", int4.PACKINGS.values(), ids=int4.PACKINGS)
+@pytest.mark.parametrize("packing", PACKINGS.values(), ids=PACKINGS)
 def test_every_packing_can_be_undone(packing):
     codes = torch.randint(16, (128, 96), dtype=torch.uint8)
-    assert torch.equal(packing.unpack(packing.pack(codes)), codes)
+    packed = packing.pack(codes)
+    assert packed.shape == (128, 48) and packed.is_contiguous()
+    assert torch.equal(packing.unpack(packed), codes)
 
 
+@pytest.mark.parametrize("name", ["int4", "nf4"])
 @torch.inference_mode()
-def test_what_another_processor_packed_is_packed_anew(weight, rows):
-    wanted = quantized_layer("int4", weight)(rows)
-    for packing in int4.PACKINGS.values():
-        layer = quantized_layer("int4", weight, settled=False)
-        codes = int4.machine_packing().unpack(layer.blocks)
-        layer.packed = packing.pack(codes).view(OUTPUTS, -1)
+def test_what_another_machine_packed_is_packed_anew(name, weight, rows):
+    wanted = quantized_layer(name, weight)(rows)
+    for packing in PACKINGS.values():
+        layer = quantized_layer(name, weight, settled=False)
+        layer.packed = packing.pack(layer.packing(CPU).unpack(layer.packed))
         layer.repack(packing)
         layer.settle()
         assert torch.equal(layer(rows), wanted), packing.name

@@ -14,6 +14,8 @@ from safetensors import safe_open
 from janus_cli.engine import load, quantize
 from janus_cli.engine.checkpoint import open_checkpoint
 from janus_cli.engine.decode import Drawing, Sampling
+from janus_cli.engine.kernel import matrix
+from janus_cli.engine.kernel.library import kernel
 from janus_cli.engine.load import open_engine
 from janus_cli.engine.precision import LAYERS, blank_model, make_precision
 from janus_cli.engine.prompt import JANUS
@@ -60,22 +62,52 @@ def test_it_holds_what_quantizing_on_load_makes(pair):
         assert torch.equal(written[tensor], on_load[tensor]), tensor
 
 
+@torch.inference_mode()
+def said_and_drawn(path, name):
+    """Logits of an answer and the codes of a picture, by a model at a precision."""
+    engine = open_engine(path, ModelChoice(device="cpu", precision=name))
+    pixels = torch.linspace(-1, 1, 3 * 384**2).view(1, 3, 384, 384)
+    ids = engine.writer.conversation(1, [], "how many penguins?")
+    logits = engine.model.text_logits(engine.model.language(embed(engine, ids, pixels))[:, -3:])
+    ids = engine.writer.drawing("two circles")
+    drawing = Drawing(ids, engine.writer.unconditional(ids), 3)
+    codes = torch.stack(list(islice(engine.draw([drawing], Sampling()), 20)))
+    return logits, codes
+
+
+def assert_alike(folder, name):
+    """What was written says and draws the same bits as quantizing on load."""
+    results = (said_and_drawn(path, name) for path in (folder, find_model("embedded")))
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
 def test_it_says_and_draws_the_same_bits(pair):
     name, folder = pair
-    results = []
-    for path, precision in ((find_model("embedded"), name), (folder, name)):
-        engine = open_engine(path, ModelChoice(device="cpu", precision=precision))
-        pixels = torch.linspace(-1, 1, 3 * 384**2).view(1, 3, 384, 384)
-        ids = engine.writer.conversation(1, [], "how many penguins?")
-        with torch.inference_mode():
-            logits = engine.model.text_logits(
-                engine.model.language(embed(engine, ids, pixels))[:, -3:]
-            )
-        ids = engine.writer.drawing("two circles")
-        drawing = Drawing(ids, engine.writer.unconditional(ids), 3)
-        codes = torch.stack(list(islice(engine.draw([drawing], Sampling()), 20)))
-        results.append((logits, codes))
-    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+    assert_alike(folder, name)
+
+
+@pytest.mark.skipif(kernel() is None, reason="no kernel here")
+@pytest.mark.parametrize("name", ["int4", "nf4"])
+@pytest.mark.parametrize("writes", [True, False], ids=["with", "without"])
+def test_it_is_read_on_a_machine_of_another_kind(name, writes, tmp_path, monkeypatch):
+    """One writes with the kernel, the other reads without it, and the other way round."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not writes:
+            patch.setattr(matrix, "kernel", lambda: None)
+        folder = write(find_model("embedded"), tmp_path / "model", name)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["packing"] == "tiles") == writes
+    if writes:
+        monkeypatch.setattr(matrix, "kernel", lambda: None)
+    assert_alike(folder, name)
+
+
+def test_a_packing_that_is_not_known_is_refused(tmp_path):
+    folder = write(find_model("embedded"), tmp_path / "model", "int4")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"packing": "bundles"}))
+    with pytest.raises(ModelError, match="was written by another version of janus"):
+        open_engine(folder, ModelChoice(device="cpu"))
 
 
 def test_it_says_what_it_is(pair):

@@ -21,12 +21,13 @@ from ..schema import CODE_GUIDANCE
 from . import authors, config, prequantized
 from .config import Config
 from .layout import OURS, TRANSFORMERS, Layout
+from .packing import PACKINGS
 from .tensors import Stored, open_tensors
 
 if TYPE_CHECKING:
     from .adapter import Changes
 
-FORMAT = 1  # of our own layout
+FORMAT = 2  # of our own layout
 QUANTIZED = ("int8", "int4", "nf4")
 
 
@@ -43,7 +44,7 @@ class Checkpoint:
     family: str | None = None
     """Where the config says it."""
     packing: str | None = None
-    """Of int4, in our own layout."""
+    """Of int4 and nf4, in our own layout: a key of PACKINGS."""
     tied: bool = False
     """The head over words may be left out where it is the words' embedding."""
     changes: Changes | None = None
@@ -134,9 +135,9 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     sizes = config.parse(raw)
     tensors = open_tensors(path, stack)
     if kind == OURS.name:
-        if raw.get("format") != FORMAT:
-            raise ModelError(f"{path}: was written by another version of janus; quantize it again")
         held, family, packing = (raw.get(key) for key in ("precision", "family", "packing"))
+        if raw.get("format") != FORMAT or packing not in (None, *PACKINGS):
+            raise ModelError(f"{path}: was written by another version of janus; quantize it again")
         return Checkpoint(path, OURS, sizes, tensors, held, family, packing)
     precision = None
     if "quantization_config" in raw:

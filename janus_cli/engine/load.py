@@ -21,11 +21,11 @@ from .decode import Native, NativeCodes
 from .euler import NativeFlow
 from .family import open_writer
 from .flow import JanusFlow
-from .int4 import PACKINGS, Int4Linear
 from .layout import TRANSFORMERS
 from .linear import BF16Linear, HalfLinear, Quantized
 from .machine import choose_device
 from .model import Janus, Reader
+from .packing import PACKINGS, Packed
 from .pixels import Preprocessing
 from .precision import Precision, blank_model
 from .prompt import PromptWriter
@@ -145,19 +145,19 @@ def load_model(
         is_buffer = leaf in module._buffers
         setattr(module, leaf, tensor if is_buffer else nn.Parameter(tensor, requires_grad=False))
     for module in model.modules():
-        if isinstance(module, Int4Linear) and checkpoint.packing is not None:
-            module.repack(PACKINGS[checkpoint.packing])
         if isinstance(module, Quantized | BF16Linear | HalfLinear):
-            settle(module, mapped=checkpoint.holds_codes)
+            settle(module, checkpoint)
     model.language.fuse()
     return model.eval()
 
 
-def settle(module: Quantized | BF16Linear | HalfLinear, *, mapped: bool) -> None:
+def settle(module: Quantized | BF16Linear | HalfLinear, checkpoint: Checkpoint) -> None:
     """Arrange a layer for this machine; what it has no more use for takes no memory."""
     before = list(module.buffers())
+    if isinstance(module, Packed) and checkpoint.packing is not None:
+        module.repack(PACKINGS[checkpoint.packing])
     module.settle()
-    if mapped and module.matrix is not None:
+    if checkpoint.holds_codes and module.matrix is not None:
         kept = {tensor.data_ptr() for tensor in module.buffers()}
         for tensor in before:
             if tensor.data_ptr() not in kept:

@@ -1,7 +1,7 @@
 """Weights in 4 bits at the quantiles of a normal distribution (QLoRA, arXiv 2305.14314).
 
-Storage is that of bitsandbytes, without its second quantization of the scales. So is the product,
-where there is no kernel of our own.
+Codes and scales are those of bitsandbytes, without its second quantization of the scales. So is the
+product, where there is no kernel of our own.
 """
 
 from __future__ import annotations
@@ -13,42 +13,45 @@ from torch import Tensor
 
 from .bits import library
 from .kernel.matrix import nf4_matrix
-from .linear import Quantized
+from .packing import NEIGHBORS, TILES, Packed, Packing
 
 GROUP = 64  # numbers that share a scale
 
 
-class NF4Linear(Quantized):
+class NF4Linear(Packed):
     """packed uint8 (N, K / 2) and absmax fp32 (N, K / 64)."""
 
     group = GROUP
     block = 32  # of its product on processors with AVX-512
     outputs: ClassVar = {"packed": 0, "absmax": 0}
-    packed: Tensor
     absmax: Tensor
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs)
-        self.register_buffer("packed", torch.empty(outputs, inputs // 2, dtype=torch.uint8))
         self.register_buffer("absmax", torch.empty(outputs, inputs // GROUP, dtype=torch.float32))
 
     @staticmethod
-    def quantize_rows(weight: Tensor) -> dict[str, Tensor]:
+    def other_packing() -> Packing:
+        return NEIGHBORS
+
+    @classmethod
+    def quantize_rows(cls, weight: Tensor) -> dict[str, Tensor]:
         outputs, inputs = weight.shape
         packed, state = library().functional.quantize_4bit(
             weight.float().contiguous(), blocksize=GROUP, quant_type="nf4"
         )
+        packed, packing = packed.view(outputs, inputs // 2), cls.packing(weight.device)
         return {
-            "packed": packed.view(outputs, inputs // 2),
+            "packed": packed if packing == NEIGHBORS else packing.pack(NEIGHBORS.unpack(packed)),
             "absmax": state.absmax.view(outputs, inputs // GROUP),
         }
 
     def settle(self) -> None:
-        """Arrange the buffers for the kernel, or hand them over to bitsandbytes' own layer, which
-        does so at its first product on some processors; nothing else may hold them then."""
-        self.matrix = nf4_matrix(self.packed, self.absmax)
-        if self.matrix is not None:
-            self.packed, self.absmax = self.matrix.codes, self.matrix.scales
+        """Leave the buffers to the kernel, or hand them over to bitsandbytes' own layer, which
+        arranges them at its first product on some processors; nothing else may hold them then."""
+        if self.packing(self.packed.device) == TILES:
+            self.matrix = nf4_matrix(self.packed, self.absmax)
+            self.absmax = self.matrix.scales
             return
         functional, nn = library().functional, library().nn
         state = functional.QuantState(

@@ -23,10 +23,10 @@ from ..weights import VAE_INSIDE
 from .adapter import adapted
 from .checkpoint import FORMAT, Checkpoint, open_checkpoint
 from .family import open_writer, tell_family
-from .int4 import machine_packing
 from .layout import OURS
 from .load import blanks, filled, shapes
 from .model import Reader
+from .packing import Packed
 from .precision import LAYERS, PLAIN, Precision, blank_model, weight_bytes
 from .save import config_json, write_json
 from .stream import SafetensorsWriter
@@ -68,7 +68,7 @@ def quantize_checkpoint(
                     shutil.copyfile(path / file, aside / file)
             if (path / VAE_INSIDE).is_dir():
                 shutil.copytree(path / VAE_INSIDE, aside / VAE_INSIDE)
-            write_json(aside / "config.json", our_config(checkpoint, precision))
+            write_json(aside / "config.json", our_config(checkpoint, precision, device))
             os.rename(aside, folder)
         except OSError as error:
             raise OutputError(f"{folder}: {error.strerror}") from error
@@ -121,11 +121,14 @@ def write_weights(
             yield Progress("quantizing", done, total)
 
 
-def our_config(checkpoint: Checkpoint, precision: Precision) -> dict[str, object]:
+def our_config(
+    checkpoint: Checkpoint, precision: Precision, device: torch.device
+) -> dict[str, object]:
     """config.json in our layout: the sizes under transformers' keys, and what was done."""
     writer = open_writer(checkpoint)
     sizes = config_json(checkpoint.config, writer, str(precision.stored).removeprefix("torch."))
     del sizes["architectures"]
+    layer = precision.layer
     return sizes | {
         "model_type": OURS.name,
         "format": FORMAT,
@@ -133,5 +136,5 @@ def our_config(checkpoint: Checkpoint, precision: Precision) -> dict[str, object
         "made_from": checkpoint.name,
         "family": tell_family(checkpoint, writer.tokenizer),
         "precision": precision.name,
-        "packing": machine_packing().name if precision.name == "int4" else None,
+        "packing": layer.packing(device).name if layer and issubclass(layer, Packed) else None,
     }

@@ -64,9 +64,6 @@ def open_kernel() -> ctypes.CDLL:
         raise Unusable(f"what was compiled cannot be loaded: {error}") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.janus_multiply.argtypes = (pointer, pointer, number, pointer, number)
-    library.janus_tile_nf4.argtypes = (pointer, number, number, pointer, number)
-    sizes = (number, number, number)
-    library.janus_tile_int4.argtypes = (pointer, pointer, *sizes, pointer, pointer, number)
     library.janus_step.argtypes = (pointer, pointer, pointer)
     return library
 

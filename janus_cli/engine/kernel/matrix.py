@@ -56,37 +56,27 @@ class Matrix:
         return out.view(*x.shape[:-1], self.outputs).to(x.dtype)
 
 
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernel is there, and for this device."""
+    return device.type == "cpu" and kernel() is not None
+
+
 def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
-    """Whether the kernel is there and takes a weight of this size, where it lies."""
-    if weight.device.type != "cpu" or outputs % LANES or inputs % GROUPS[kind]:
+    """Whether the kernel takes a weight of this size, where it lies."""
+    if outputs % LANES or inputs % GROUPS[kind] or (kind == "int8" and inputs > MOST_INPUTS):
         return False
-    return (kind != "int8" or inputs <= MOST_INPUTS) and kernel() is not None
+    return runs_on(weight.device)
 
 
-def nf4_matrix(packed: Tensor, absmax: Tensor) -> Matrix | None:
-    """Of bitsandbytes' codes uint8 (N, K / 2) and the largest numbers of groups, fp32 (N, G)."""
-    outputs, inputs = len(packed), 2 * packed.shape[1]
-    if not fits("nf4", packed, outputs, inputs):
-        return None
-    tiles = torch.empty_like(packed)
-    sizes, threads = (outputs, inputs), torch.get_num_threads()
-    loaded().janus_tile_nf4(packed.data_ptr(), *sizes, tiles.data_ptr(), threads)
+def nf4_matrix(tiles: Tensor, absmax: Tensor) -> Matrix:
+    """Of codes uint8 (N, K / 2) in tiles and the largest numbers of groups, fp32 (N, G)."""
     scales = absmax.unflatten(0, (-1, LANES)).mT.half().contiguous()
-    return Matrix("nf4", outputs, inputs, tiles, scales)
+    return Matrix("nf4", len(tiles), 2 * tiles.shape[1], tiles, scales)
 
 
-def int4_matrix(packed: Tensor, scales: Tensor, block: int) -> Matrix | None:
-    """Of codes (N, K / 2) as torch packs them with AVX-512 or AVX2, in blocks of 64 or 32 outputs
-    that are not paired, and scales and zeros bf16 (G, N, 2)."""
-    outputs, inputs = len(packed), 2 * packed.shape[1]
-    if not fits("int4", packed, outputs, inputs):
-        return None
-    packed, scales, groups = packed.contiguous(), scales.contiguous(), len(scales)
-    tiles, tiled = torch.empty_like(packed), scales.new_empty(outputs // LANES, groups, LANES, 2)
-    sizes, threads = (outputs, inputs, block), torch.get_num_threads()
-    pointers = (packed.data_ptr(), scales.data_ptr())
-    loaded().janus_tile_int4(*pointers, *sizes, tiles.data_ptr(), tiled.data_ptr(), threads)
-    return Matrix("int4", outputs, inputs, tiles, tiled)
+def int4_matrix(tiles: Tensor, scales: Tensor) -> Matrix:
+    """Of codes uint8 (N, K / 2) in tiles, and scales and zeros bf16 (N / 16, G, 16, 2)."""
+    return Matrix("int4", len(tiles), 2 * tiles.shape[1], tiles, scales)
 
 
 def int8_matrix(codes: Tensor, scales: Tensor) -> Matrix | None:
