@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from janus_cli.engine import bits
 from janus_cli.engine import precision as precisions
 from janus_cli.engine.config import LanguageConfig
 from janus_cli.engine.kernel import library, matrix
@@ -16,6 +17,7 @@ from janus_cli.engine.kv_cache import Cache
 from janus_cli.engine.language import Decoder
 from janus_cli.engine.linear import BF16Linear
 from janus_cli.engine.load import open_engine
+from janus_cli.engine.packing import NEIGHBORS, TILES
 from janus_cli.engine.precision import LAYERS
 from janus_cli.schema import ModelChoice
 from janus_cli.weights import find_model
@@ -165,6 +167,22 @@ def test_tiles_hold_what_was_packed(kind, vectors, monkeypatch):
     else:
         numbers = plain.layer.train()(torch.eye(INPUTS)).T
         assert relative_error(tiled, numbers) < LEVEL_ERRORS[vectors]
+
+
+@needs_kernel
+def test_codes_of_nf4_are_those_of_bitsandbytes(vectors, monkeypatch):
+    weight = normal(OUTPUTS, INPUTS)
+    weight[0, :64], weight[1], weight[2] = 0, weight[1].sign(), weight[2] * 1e-36
+    levels = bits.library().functional.get_4bit_type("nf4", device="cpu")
+    halfway = (levels[1:] + levels[:-1]) / 2  # of a group whose largest is 1
+    for row, number in enumerate((halfway, halfway.nextafter(levels[-1]), levels[:-1]), start=3):
+        weight[row, :64] = 0
+        weight[row, 1:16], weight[row, :1] = number, 1
+    made = LAYERS["nf4"].quantize(weight)
+    monkeypatch.setattr(matrix, "kernel", lambda: None)
+    wanted = LAYERS["nf4"].quantize(weight)
+    assert torch.equal(made["absmax"], wanted["absmax"])
+    assert torch.equal(TILES.unpack(made["packed"]), NEIGHBORS.unpack(wanted["packed"]))
 
 
 @needs_kernel

@@ -21,7 +21,7 @@ import platformdirs
 from ..machine import processor
 
 HERE = Path(__file__).parent
-SOURCES = ("matrix.c", "step.c")
+SOURCES = ("matrix.c", "nf4.c", "step.c")
 HEADERS = ("kernel.h", "vector.h")
 SWITCH = "JANUS_KERNEL"  # "off": do without; or one of VECTORS, which are tried in this order
 VECTORS = {  # what they are made of, as torch calls it, and as compilers do
@@ -64,6 +64,7 @@ def open_kernel() -> ctypes.CDLL:
         raise Unusable(f"what was compiled cannot be loaded: {error}") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.janus_multiply.argtypes = (pointer, pointer, number, pointer, number)
+    library.janus_quantize_nf4.argtypes = (pointer, number, pointer, pointer, number)
     library.janus_step.argtypes = (pointer, pointer, pointer)
     return library
 

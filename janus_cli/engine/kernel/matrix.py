@@ -68,6 +68,17 @@ def fits(kind: str, weight: Tensor, outputs: int, inputs: int) -> bool:
     return runs_on(weight.device)
 
 
+def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight fp32 (N, K) to codes uint8 (N, K) and the largest numbers of groups, fp32 (N, G)."""
+    outputs, inputs = weight.shape
+    weight = weight.contiguous()
+    codes = torch.empty(outputs, inputs, dtype=torch.uint8)
+    absmax = torch.empty(outputs, inputs // GROUPS["nf4"])
+    made = (codes.data_ptr(), absmax.data_ptr(), torch.get_num_threads())
+    loaded().janus_quantize_nf4(weight.data_ptr(), absmax.numel(), *made)
+    return codes, absmax
+
+
 def nf4_matrix(tiles: Tensor, absmax: Tensor) -> Matrix:
     """Of codes uint8 (N, K / 2) in tiles and the largest numbers of groups, fp32 (N, G)."""
     scales = absmax.unflatten(0, (-1, LANES)).mT.half().contiguous()
