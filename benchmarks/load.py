@@ -6,10 +6,11 @@
     python benchmarks/load.py /tmp/1b:bf16 /tmp/1b:int4 /tmp/1b-int4 --transformers /tmp/1b-hf:bf16
 
 Every load is a process of its own, after one that brings the files into the page cache, as far as
-they fit; beside it stands how long the same process takes to read the files there and drop what it
-read. Peak memory is what the system saw of the process once every page of the weights had been
-touched, without what the process took after its imports; the bound is the weights, their largest
-tensor and 1 GB. Every part of the model is loaded, though `ask` and `imagine` load less.
+they fit; beside it stand how long the same process takes to read the files there and drop what it
+read, and to touch every page of the weights once they are ready: what is mapped comes only then.
+Peak memory is what the system saw of the process once every page had been touched, without what the
+process took after its imports; the bound is the weights, their largest tensor and 1 GB. Every part
+of the model is loaded, though `ask` and `imagine` load less.
 """
 
 from __future__ import annotations
@@ -50,13 +51,14 @@ def main() -> None:
             if run > 0:
                 results[backend, model].append(json.loads(ended.stdout.splitlines()[-1]))
     print(f"{machine()}; medians of {options.runs} loads after one that is not counted.\n")
-    print("| loaded by | checkpoint | files | read in | ready in | weights | peak memory | bound |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|")
+    times = "read in | ready in | touched in"
+    print(f"| loaded by | checkpoint | files | {times} | weights | peak memory | bound |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
     for (backend, model), runs in results.items():
         median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         sizes = (f"{median[key] / 1000:.2f} GB" for key in ("files", "weights", "peak", "bound"))
         files, weights, peak, bound = sizes
-        spent = (f"{median['reading']:.2f} s", f"{median['seconds']:.2f} s")
+        spent = (f"{median[key]:.2f} s" for key in ("reading", "seconds", "touching"))
         row = (backend, model, files, *spent, weights, peak, bound)
         print("| " + " | ".join(row) + " |")
 
@@ -79,12 +81,15 @@ def load(backend: str, model: str) -> dict[str, float]:
     begun = time.perf_counter()
     engine = open_engine(Path(path), choice)
     seconds = time.perf_counter() - begun
+    begun = time.perf_counter()
     tensors = [*engine.model.parameters(), *engine.model.buffers()]
     for tensor in tensors:
         tensor.view(-1).view(torch.uint8)[::4096].sum()
+    touching = time.perf_counter() - begun
     sizes = [tensor.numel() * tensor.element_size() for tensor in tensors]
     return {
         "seconds": seconds,
+        "touching": touching,
         "reading": reading,
         "files": sum(file.stat().st_size for file in files) / MB,
         "weights": sum(sizes) / MB,

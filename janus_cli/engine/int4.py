@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .kernel.matrix import LANES, int4_matrix
 from .linear import FEW_ROWS, multiply_in_parts
-from .packing import TILES, Blocks, Packed, torch_packing
+from .packing import NEIGHBORS, TILES, Packed, Packing, torch_packing
 
 GROUP = 32  # numbers that share a scale and a zero
 LARGEST = 15
@@ -35,8 +35,8 @@ class Int4Linear(Packed):
         self.register_buffer("scales", blank)
 
     @staticmethod
-    def other_packing() -> Blocks:
-        return torch_packing()
+    def other_packing(device: torch.device) -> Packing:
+        return NEIGHBORS if device.type == "cuda" else torch_packing()
 
     @classmethod
     def quantize_rows(cls, weight: Tensor) -> dict[str, Tensor]:
@@ -62,9 +62,7 @@ class Int4Linear(Packed):
             return
         self.scales = self.scales.transpose(0, 1).flatten(1, 2).contiguous()
         if self.packed.is_cuda:
-            codes = torch_packing().unpack(self.packed)
-            halves = codes[:, ::2] << 4 | codes[:, 1::2]
-            self.packed = torch._convert_weight_to_int4pack(halves.contiguous(), CUDA_TILES)
+            self.packed = torch._convert_weight_to_int4pack(self.packed, CUDA_TILES)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.matrix is not None:

@@ -155,7 +155,10 @@ def settle(module: Quantized | BF16Linear | HalfLinear, checkpoint: Checkpoint) 
     """Arrange a layer for this machine; what it has no more use for takes no memory."""
     before = list(module.buffers())
     if isinstance(module, Packed) and checkpoint.packing is not None:
+        found = module.packed
         module.repack(PACKINGS[checkpoint.packing])
+        if module.packed is not found and found.device.type == "cpu":
+            let_go(found)
     module.settle()
     if checkpoint.holds_codes and module.matrix is not None:
         kept = {tensor.data_ptr() for tensor in module.buffers()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,14 +31,13 @@ class Packing(Protocol):
         """The inverse of `pack`."""
 
 
-@dataclass(frozen=True)
 class Tiles:
     """Our kernel's: tiles of 16 outputs; of 8 inputs of each, byte i holds i and, high, i + 4.
 
     See kernel/kernel.h.
     """
 
-    name: ClassVar[str] = "tiles"
+    name = "tiles"
 
     def pack(self, codes: Tensor) -> Tensor:
         outputs, inputs = codes.shape
@@ -53,11 +52,10 @@ class Tiles:
         return eights.transpose(1, 2).reshape(outputs, 2 * half)
 
 
-@dataclass(frozen=True)
 class Neighbors:
-    """bitsandbytes': two inputs of an output, the first one high."""
+    """Two inputs of an output, the first one high: bitsandbytes', and what torch has for CUDA."""
 
-    name: ClassVar[str] = "neighbors"
+    name = "neighbors"
 
     def pack(self, codes: Tensor) -> Tensor:
         return codes[:, ::2] << 4 | codes[:, 1::2]
@@ -126,10 +124,10 @@ class Packed(Quantized):
     @classmethod
     def packing(cls, device: torch.device) -> Packing:
         """The order that this layer's product on a device reads: the kernel's, where it runs."""
-        return TILES if runs_on(device) else cls.other_packing()
+        return TILES if runs_on(device) else cls.other_packing(device)
 
     @staticmethod
-    def other_packing() -> Packing:
+    def other_packing(device: torch.device) -> Packing:
         """The order without the kernel."""
         raise NotImplementedError
 
