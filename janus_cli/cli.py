@@ -69,8 +69,8 @@ Environment:
   RAY_ADDRESS       the cluster of --ray; else this machine is one
   JANUS_WEIGHTS     the folder where quantized models lie
   JANUS_DEBUG       1 shows the traceback of an error
-  JANUS_KERNEL      off: steps on a CPU are torch's, not those of our own kernel; avx2: it is the
-                    one for processors without AVX-512
+  JANUS_KERNEL      off: steps on a CPU are torch's, not those of our own kernel; avx512, avx2: it
+                    is the one for processors without AMX, without AVX-512
   HF_TOKEN          the token that janus pull shows to the hub, for a gated model
   HF_HOME           where pulled models lie; HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE count too
 """

@@ -75,13 +75,12 @@ def machine() -> Iterator[Finding]:
 
 def kernel_in_words() -> str:
     """Whether steps on the processor are computed by our own kernel, or why not."""
-    from .engine.kernel.library import Unusable, library_path, open_kernel
+    from .engine.kernel.library import Unusable, open_kernel
 
     try:
-        open_kernel()
+        return open_kernel()._name
     except Unusable as reason:
         return f"none, torch's own products are used: {reason}"
-    return str(library_path())
 
 
 def chosen_model(model: str | None, device_name: str) -> Iterator[Finding]:

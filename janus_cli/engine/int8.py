@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .kernel.matrix import int8_matrix
+from .kernel.matrix import has_amx, int8_matrix, is_long
 from .linear import FEW_ROWS, Quantized, multiply_in_parts
 
 LARGEST = 127
@@ -48,12 +48,17 @@ class Int8Linear(Quantized):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.matrix is not None:
-            return self.matrix.multiply(x)
+            return self.multiply_long(x) if is_long(x) and has_amx() else self.matrix.multiply(x)
         if self.packed_product and x.shape[:-1].numel() <= FEW_ROWS:
             rows = x.flatten(0, -2).bfloat16()  # in fp32 a CPU takes ten times as long
             product = torch._weight_int8pack_mm(rows, self.codes, self.scales)
             return product.unflatten(0, x.shape[:-1]).to(x.dtype)
         return multiply_in_parts(x, self.out_features, self.widened(x.dtype))
+
+    def multiply_long(self, x: Tensor) -> Tensor:
+        """In bf16, of which torch's product runs on AMX: in less than half the kernel's time."""
+        rows = x.bfloat16()
+        return multiply_in_parts(rows, self.out_features, self.widened(rows.dtype)).to(x.dtype)
 
     def widened(self, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
         scales = self.scales.to(dtype)[:, None]

@@ -15,6 +15,9 @@ from .library import kernel
 KINDS = {"bf16": 0, "int8": 1, "int4": 2, "nf4": 3}  # enum Kind of kernel.h
 LANES = 16  # outputs that are computed at once
 GROUPS = {"bf16": 32, "int8": 32, "int4": 32, "nf4": 64}  # K is a multiple of these
+FOUR_BITS = ("int4", "nf4")
+PAIR = 2 * LANES  # outputs that AMX computes at once
+LONG = 128  # positions of a sequence: captions are shorter, and pictures longer
 MOST_INPUTS = 1 << 14  # of int8, so that its sums stay within 32 bits a lane
 
 
@@ -46,6 +49,8 @@ class Matrix:
 
         A row's numbers do not depend on the rows beside it.
         """
+        if is_long(x) and self.takes_many:
+            return self.multiply_many(x)
         rows = x.reshape(-1, self.inputs).float().contiguous()
         out = torch.empty(len(rows), self.outputs)
         failed = loaded().janus_multiply(
@@ -54,6 +59,35 @@ class Matrix:
         if failed:
             raise MemoryError("the rows of a product")
         return out.view(*x.shape[:-1], self.outputs).to(x.dtype)
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether the kernel has a way of its own for many rows."""
+        return self.kind in FOUR_BITS and self.outputs % PAIR == 0 and has_amx()
+
+    def multiply_many(self, x: Tensor) -> Tensor:
+        """The same for many rows, on AMX: rows and weight are rounded to bf16, and so are sums."""
+        rows = x.reshape(-1, self.inputs).bfloat16().contiguous()
+        out = torch.empty(len(rows), self.outputs, dtype=torch.bfloat16)
+        failed = loaded().janus_multiply_many(
+            self.pointer, rows.data_ptr(), len(rows), out.data_ptr(), torch.get_num_threads()
+        )
+        if failed:
+            raise MemoryError("the rows of a product")
+        return out.view(*x.shape[:-1], self.outputs).to(x.dtype)
+
+
+def is_long(x: Tensor) -> bool:
+    """Whether rows (..., T, K) are such as are multiplied in bf16 where AMX does so.
+
+    How many sequences there are makes no difference, so that one comes out as it does alone.
+    """
+    return x.dim() > 2 and x.shape[-2] >= LONG
+
+
+def has_amx() -> bool:
+    """Whether the kernel is one that runs on AMX."""
+    return hasattr(loaded(), "janus_multiply_many")
 
 
 def runs_on(device: torch.device) -> bool:
