@@ -325,9 +325,9 @@ def _ask_describe(scene: Scene, rng: random.Random) -> Pair:
 # ask is passed over, so that these are not the shares of what is asked.
 ASKERS: dict[str, tuple[Callable[[Scene, random.Random], Pair | None], int, int]] = {
     "number": (_ask_number, 24, 0),
-    "color": (_ask_color, 20, 0),
-    "presence": (_ask_presence, 18, 0),
-    "position": (_ask_position, 30, 0),
+    "color": (_ask_color, 12, 0),
+    "presence": (_ask_presence, 12, 0),
+    "position": (_ask_position, 44, 0),
     "background": (_ask_background, 7, 10),
     "text": (_ask_text, 2, 60),
     "describe": (_ask_describe, 9, 15),
