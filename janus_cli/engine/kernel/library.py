@@ -1,7 +1,7 @@
 """The kernel as a library: compiled once on a machine, then loaded from the user's cache.
 
 It is for processors with AVX2 and, twice as fast at products, for those with AVX-512 that have dot
-products of 8 and of 16 bits; with AMX beside that, many rows take less than half the time once more.
+products of 8 and of 16 bits; with AMX too, many rows take less than half the time once more.
 It is there only where a C compiler is; elsewhere torch's own products are what there is.
 """
 
