@@ -83,14 +83,16 @@ class Cache:
         """
         start, dtype = self.lengths[rows[0]], keys.dtype
         end = start + keys.shape[2]
-        keys, values = keys.to(self.dtype), values.to(self.dtype)
-        self.keys[layer][rows, ..., start:end] = keys.transpose(-1, -2)
-        self.values[layer][rows, :, start:end] = values
-        if start > 0:
-            # As they are held, torch's attention takes four times as long as with the copy.
-            keys = self.keys[layer][rows, ..., :end].transpose(-1, -2).contiguous()
-            values = self.values[layer][rows, :, :end]
-        return keys.to(dtype), values.to(dtype)
+        # Turned round once, and not for each of the rows that hold the same.
+        turned = keys.to(self.dtype).transpose(-1, -2).contiguous()
+        at = neighbors(rows)
+        self.keys[layer][at, ..., start:end] = turned
+        self.values[layer][at, :, start:end] = values.to(self.dtype)
+        if start == 0:
+            return keys.to(self.dtype).to(dtype), values.to(self.dtype).to(dtype)
+        # As they are held, torch's attention takes four times as long as with the copy.
+        keys = self.keys[layer][at, ..., :end].transpose(-1, -2).contiguous()
+        return keys.to(dtype), self.values[layer][at, :, :end].to(dtype)
 
     def begin(self, rows: int) -> Tensor:
         """Begin a step of the first `rows` rows; their positions (B,) int64."""
@@ -147,6 +149,12 @@ class StaticCache(Cache):
     def end(self) -> None:
         assert self.slots is not None, "no step was begun"
         self.slots.add_(1)
+
+
+def neighbors(rows: Sequence[int]) -> slice | list[int]:
+    """Rows as an index: a slice where they can be one, which takes a quarter of the time."""
+    run = range(rows[0], rows[0] + len(rows))
+    return slice(run.start, run.stop) if list(rows) == list(run) else list(rows)
 
 
 def whole_vectors(capacity: int, device: torch.device) -> int:
