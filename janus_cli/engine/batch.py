@@ -112,19 +112,19 @@ class TextBatch:
             model.config.language, 0, 0, dtype=model.cache_dtype, device=model.device
         )
 
-    def admit(self, joining: Sequence[Row]) -> list[Said]:
+    def admit(self, joining: Sequence[Row], most: int) -> list[Said]:
         """Take in rows about the same pictures; the next token of each.
 
-        They are new, or one that goes on from the tokens it has.
+        They are new, or one that goes on from the tokens it has. Where rows come one by one, their
+        cache is doubled, up to `most`: to copy it for each takes as long as half a picture does.
         """
         first = len(self.rows)
         places = range(first, first + len(joining))
         if first == 0 and len(joining) == 1:
             self.recall(joining[0].prompt)
         self.past = None
-        self.cache.reserve(
-            len(places) + first, max(r.length + min(r.left, GROWTH) for r in joining)
-        )
+        rows = max(places.stop, min(2 * first, most))
+        self.cache.reserve(rows, max(r.length + min(r.left, GROWTH) for r in joining))
         logits = self.model.text_logits(self.prefill(joining, places))
         self.rows += joining
         return self.pick(logits, first)

@@ -57,11 +57,16 @@ class Writing:
 
     def room_for(self, prompts: Sequence[Prompt]) -> int:
         """How many prompts of a group may join; none where more could join later."""
-        under_way = [row.prompt for row in self.batch.rows]
-        limit = self.most(max(prompt.max_tokens for prompt in (*under_way, *prompts)))
-        limit = limit if self.limit is None else min(limit, self.limit)
+        limit = self.limit_with(prompts)
+        under_way = len(self.batch.rows)
         together = min(len(prompts), limit)
-        return together if len(under_way) + together <= limit else 0
+        return together if under_way + together <= limit else 0
+
+    def limit_with(self, prompts: Sequence[Prompt]) -> int:
+        """How many answers fit at once beside these."""
+        all_of_them = (*(row.prompt for row in self.batch.rows), *prompts)
+        limit = self.most(max(prompt.max_tokens for prompt in all_of_them))
+        return limit if self.limit is None else min(limit, self.limit)
 
     def admit(self, group: Sequence[Numbered]) -> list[Outcome]:
         """Take in a group about the same pictures, for which there is room."""
@@ -92,7 +97,10 @@ class Writing:
         """Take rows into the batch, or step where there are none."""
         rows = [*self.batch.rows, *joining]
         try:
-            return self.batch.admit(joining) if joining else self.batch.step()
+            if not joining:
+                return self.batch.step()
+            limit = self.limit_with([row.prompt for row in joining])
+            return self.batch.admit(joining, limit)
         except Exception as error:
             traceback.clear_frames(error.__traceback__)  # they hold the tensors of the batch
             lost = self.concerned(error, rows, joining)
