@@ -325,7 +325,7 @@ def _ask_describe(scene: Scene, rng: random.Random) -> Pair:
 # ask is passed over, so that these are not the shares of what is asked.
 ASKERS: dict[str, tuple[Callable[[Scene, random.Random], Pair | None], int, int]] = {
     "number": (_ask_number, 24, 0),
-    "color": (_ask_color, 12, 0),
+    "color": (_ask_color, 14, 0),
     "presence": (_ask_presence, 12, 0),
     "position": (_ask_position, 44, 0),
     "background": (_ask_background, 7, 10),
