@@ -116,7 +116,7 @@ class TextBatch:
         """Take in rows about the same pictures; the next token of each.
 
         They are new, or one that goes on from the tokens it has. Where rows come one by one, their
-        cache is doubled, up to `most`: to copy it for each takes as long as half a picture does.
+        cache is doubled, up to `most`: to copy it for each took a tenth of the time of eight.
         """
         first = len(self.rows)
         places = range(first, first + len(joining))
