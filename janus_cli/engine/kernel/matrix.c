@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
 enum { MANY_ROWS = 18 };    /* for which it pays to widen a weight before */
 enum { BLOCK_TILES = 4 };   /* of 8 bits, which stay in a cache while many rows pass */
 enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
@@ -88,10 +87,13 @@ void take_row(const Matrix *weight, const float *x, Rows rows, int row) {
     }
 }
 
+/* Ask for what the next tiles or lines will need, into the second cache: a processor itself looks
+   ahead only within what lies together, and finds the beginning of each of them too late. */
+INLINE void ask_for(const uint8_t *at) { _mm_prefetch((const char *)at, _MM_HINT_T1); }
+
 /* 8 inputs of a tile as unsigned bytes: the first 4 of every lane, and the others. */
 INLINE void widen(const uint8_t *codes, bool nf4, Ints *first, Ints *second) {
     Ints both = load_ints(codes);
-    _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
     *first = low_halves(both);
     *second = high_halves(both);
     if (nf4) {
@@ -105,6 +107,7 @@ INLINE void widen_tile(const Matrix *weight, bool nf4, int tile, uint8_t *to) {
     const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * weight->inputs * 8;
     for (int k = 0; k < weight->inputs; k += 8, codes += 64, to += 128) {
         Ints first, second;
+        ask_for(codes + (size_t)weight->inputs * 8);
         widen(codes, nf4, &first, &second);
         store_ints(to, first);
         store_ints(to + 64, second);
@@ -117,13 +120,14 @@ INLINE Ints four_of(const int8_t *x) {
     return ints(four);
 }
 
-/* 16 outputs of a weight in 4 bits, or of some tiles of it that have been widened. Codes are
-   unsigned: what is taken off them is taken off the sums instead. */
+/* The outputs of some tiles of a weight in 4 bits, which may have been widened. Codes are unsigned:
+   what is taken off them is taken off the sums instead. */
 INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, const uint8_t *wide,
                            Rows rows, int first, int count, float *out, bool add) {
     const int group = nf4 ? 64 : 32, inputs = weight->inputs, groups = inputs / group;
     const int pairs = nf4 ? 1 : 2;
-    const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * inputs * 8;
+    const size_t size = (size_t)inputs * 8; /* bytes of a tile */
+    const uint8_t *codes = (const uint8_t *)weight->codes + tile * size;
     const uint16_t *scales =
         (const uint16_t *)weight->scales + (size_t)tile * groups * LANES * pairs;
     const int8_t *x = (const int8_t *)rows.numbers + (size_t)first * inputs;
@@ -142,7 +146,9 @@ INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, 
                     low[t] = load_ints(at);
                     high[t] = load_ints(at + 64);
                 } else {
-                    widen(codes + (size_t)(g * group + part) * 8, nf4, low + t, high + t);
+                    const uint8_t *at = codes + t * size + (size_t)(g * group + part) * 8;
+                    ask_for(at + tiles * size);
+                    widen(at, nf4, low + t, high + t);
                 }
             }
             UNROLL for (int r = 0; r < count; r++) {
@@ -194,10 +200,12 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
         sums[i] = floats(0);
         dots[i] = ints(0);
     }
+    const uint8_t *next = w + (size_t)lines * inputs * width;
     for (int k = 0; k < inputs; k += 32) {
+        UNROLL for (int part = 0; part < lines * width * 32; part += 64)
+            ask_for(next + (size_t)k * lines * width + part);
         UNROLL for (int l = 0; l < lines; l++) {
             const uint8_t *at = w + (size_t)(l * inputs + k) * width;
-            _mm_prefetch((const char *)at + AHEAD / 2, _MM_HINT_T0);
             Ints numbers = bf16 ? load_ints(at) : widened((const int8_t *)at);
             UNROLL for (int r = 0; r < count; r++) {
                 Ints row = load_ints(x + (size_t)r * inputs + k);
@@ -223,20 +231,33 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
     }
 }
 
-/* 16 outputs of some rows, whose number the compiler knows. */
-INLINE void multiply_some(const Matrix *weight, int tile, Rows rows, int first, int count,
-                          float *out, bool add) {
-    const int line = tile * LANES, some = ACCUMULATORS / count, step = some > 4 ? 4 : some & ~1;
+/* Tiles that are multiplied as they lie: more than one at once, where there are registers for it,
+   since two streams of memory flow faster than one. */
+INLINE void multiply_codes(const Matrix *weight, bool nf4, int tile, int tiles, Rows rows,
+                           int first, int count, float *out, bool add) {
+    if (MOST_TILES * count <= MOST_TOTALS && tiles == MOST_TILES) {
+        multiply_tiles(weight, nf4, tile, MOST_TILES, NULL, rows, first, count, out, add);
+    } else {
+        for (int t = tile; t < tile + tiles; t++)
+            multiply_tiles(weight, nf4, t, 1, NULL, rows, first, count, out, add);
+    }
+}
+
+/* 16 outputs for each of some tiles, of rows whose number the compiler knows. */
+INLINE void multiply_some(const Matrix *weight, int tile, int tiles, Rows rows, int first,
+                          int count, float *out, bool add) {
+    const int some = ACCUMULATORS / count, step = some > 4 ? 4 : some & ~1;
     const int lines = step ? step : 1; /* a divisor of 16 */
+    const int line = tile * LANES, end = line + tiles * LANES;
     switch (weight->kind) {
-    case NF4: multiply_tiles(weight, true, tile, 1, NULL, rows, first, count, out, add); break;
-    case INT4: multiply_tiles(weight, false, tile, 1, NULL, rows, first, count, out, add); break;
+    case NF4: multiply_codes(weight, true, tile, tiles, rows, first, count, out, add); break;
+    case INT4: multiply_codes(weight, false, tile, tiles, rows, first, count, out, add); break;
     case INT8:
-        for (int l = line; l < line + LANES; l += lines)
+        for (int l = line; l < end; l += lines)
             multiply_lines(weight, false, l, lines, rows, first, count, out, add);
         break;
     case BF16:
-        for (int l = line; l < line + LANES; l += lines)
+        for (int l = line; l < end; l += lines)
             multiply_lines(weight, true, l, lines, rows, first, count, out, add);
     }
 }
@@ -250,20 +271,20 @@ INLINE void multiply_wide(const Matrix *weight, int tile, const uint8_t *wide, R
         multiply_tiles(weight, false, tile, MOST_TILES, wide, rows, first, WIDE_ROWS, out, add);
 }
 
-static void multiply_few(const Matrix *weight, int tile, Rows rows, int first, int count,
+static void multiply_few(const Matrix *weight, int tile, int tiles, Rows rows, int first, int count,
                          float *out, bool add) {
     for (; first < count; first += MOST_ROWS) {
         switch (count - first) {
-        case 1: multiply_some(weight, tile, rows, first, 1, out, add); break;
-        case 2: multiply_some(weight, tile, rows, first, 2, out, add); break;
-        case 3: multiply_some(weight, tile, rows, first, 3, out, add); break;
+        case 1: multiply_some(weight, tile, tiles, rows, first, 1, out, add); break;
+        case 2: multiply_some(weight, tile, tiles, rows, first, 2, out, add); break;
+        case 3: multiply_some(weight, tile, tiles, rows, first, 3, out, add); break;
 #if EIGHT_BIT_LEVELS
-        case 4: multiply_some(weight, tile, rows, first, 4, out, add); break;
-        case 5: multiply_some(weight, tile, rows, first, 5, out, add); break;
-        case 6: multiply_some(weight, tile, rows, first, 6, out, add); break;
-        case 7: multiply_some(weight, tile, rows, first, 7, out, add); break;
+        case 4: multiply_some(weight, tile, tiles, rows, first, 4, out, add); break;
+        case 5: multiply_some(weight, tile, tiles, rows, first, 5, out, add); break;
+        case 6: multiply_some(weight, tile, tiles, rows, first, 6, out, add); break;
+        case 7: multiply_some(weight, tile, tiles, rows, first, 7, out, add); break;
 #endif
-        default: multiply_some(weight, tile, rows, first, MOST_ROWS, out, add);
+        default: multiply_some(weight, tile, tiles, rows, first, MOST_ROWS, out, add);
         }
     }
 }
@@ -280,7 +301,7 @@ static void multiply_many(const Matrix *weight, int tile, uint8_t *wide, Rows ro
     int first = 0;
     for (; first + WIDE_ROWS <= count; first += WIDE_ROWS)
         multiply_wide(weight, tile, wide, rows, first, out, add);
-    for (int t = 0; t < MOST_TILES; t++) multiply_few(weight, tile + t, rows, first, count, out, add);
+    multiply_few(weight, tile, MOST_TILES, rows, first, count, out, add);
 }
 
 /* Many rows by a few lines of 8 bits: what is read again and again fits the first cache. */
@@ -292,7 +313,7 @@ static void multiply_block(const Matrix *weight, int tile, int tiles, Rows rows,
     for (; first + SOME <= count; first += SOME)
         for (int l = line; l < end; l += WIDE_LINES)
             multiply_lines(weight, false, l, WIDE_LINES, rows, first, SOME, out, add);
-    for (int t = tile; t < tile + tiles; t++) multiply_few(weight, t, rows, first, count, out, add);
+    multiply_few(weight, tile, tiles, rows, first, count, out, add);
 }
 
 void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) {
@@ -310,8 +331,7 @@ void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) 
         } else if (many && weight->kind == INT8) {
             multiply_block(weight, tile, left, rows, count, out, add);
         } else {
-            for (int t = tile; t < tile + left; t++)
-                multiply_few(weight, t, rows, 0, count, out, add);
+            multiply_few(weight, tile, left, rows, 0, count, out, add);
         }
     }
     free(wide);
