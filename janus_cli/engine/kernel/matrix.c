@@ -6,9 +6,11 @@
 
 #include "kernel.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
 enum { MANY_ROWS = 18 };    /* for which it pays to widen a weight before */
 enum { BLOCK_TILES = 4 };   /* of 8 bits, which stay in a cache while many rows pass */
 enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
@@ -87,9 +89,7 @@ void take_row(const Matrix *weight, const float *x, Rows rows, int row) {
     }
 }
 
-/* Ask for what the next tiles or lines will need, into the second cache: a processor itself looks
-   ahead only within what lies together, and finds the beginning of each of them too late. */
-INLINE void ask_for(const uint8_t *at) { _mm_prefetch((const char *)at, _MM_HINT_T1); }
+INLINE void look_ahead(const uint8_t *at) { _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T1); }
 
 /* 8 inputs of a tile as unsigned bytes: the first 4 of every lane, and the others. */
 INLINE void widen(const uint8_t *codes, bool nf4, Ints *first, Ints *second) {
@@ -107,7 +107,7 @@ INLINE void widen_tile(const Matrix *weight, bool nf4, int tile, uint8_t *to) {
     const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * weight->inputs * 8;
     for (int k = 0; k < weight->inputs; k += 8, codes += 64, to += 128) {
         Ints first, second;
-        ask_for(codes + (size_t)weight->inputs * 8);
+        look_ahead(codes);
         widen(codes, nf4, &first, &second);
         store_ints(to, first);
         store_ints(to + 64, second);
@@ -120,14 +120,16 @@ INLINE Ints four_of(const int8_t *x) {
     return ints(four);
 }
 
-/* The outputs of some tiles of a weight in 4 bits, which may have been widened. Codes are unsigned:
-   what is taken off them is taken off the sums instead. */
-INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, const uint8_t *wide,
-                           Rows rows, int first, int count, float *out, bool add) {
+/* The outputs of some tiles of a weight in 4 bits, each so many after the last; those that follow
+   each other may have been widened. Codes are unsigned: what is taken off them is taken off the sums
+   instead. */
+INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, int apart,
+                           const uint8_t *wide, Rows rows, int first, int count, float *out,
+                           bool add) {
     const int group = nf4 ? 64 : 32, inputs = weight->inputs, groups = inputs / group;
     const int pairs = nf4 ? 1 : 2;
-    const size_t size = (size_t)inputs * 8; /* bytes of a tile */
-    const uint8_t *codes = (const uint8_t *)weight->codes + tile * size;
+    const size_t next = (size_t)apart * inputs * 8; /* bytes from one tile to the next */
+    const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * inputs * 8;
     const uint16_t *scales =
         (const uint16_t *)weight->scales + (size_t)tile * groups * LANES * pairs;
     const int8_t *x = (const int8_t *)rows.numbers + (size_t)first * inputs;
@@ -139,15 +141,15 @@ INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, 
         Ints dot[MOST_TOTALS];
         UNROLL for (int i = 0; i < tiles * count; i++) dot[i] = ints(0);
         UNROLL_TWICE for (int part = 0; part < group; part += 8) {
-            Ints low[MOST_TILES], high[MOST_TILES];
+            Ints low[MOST_STREAMS], high[MOST_STREAMS];
             UNROLL for (int t = 0; t < tiles; t++) {
                 if (wide) {
                     const uint8_t *at = wide + (size_t)(t * inputs + g * group + part) * LANES;
                     low[t] = load_ints(at);
                     high[t] = load_ints(at + 64);
                 } else {
-                    const uint8_t *at = codes + t * size + (size_t)(g * group + part) * 8;
-                    ask_for(at + tiles * size);
+                    const uint8_t *at = codes + t * next + (size_t)(g * group + part) * 8;
+                    look_ahead(at);
                     widen(at, nf4, low + t, high + t);
                 }
             }
@@ -162,7 +164,7 @@ INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, 
             }
         }
         UNROLL for (int t = 0; t < tiles; t++) {
-            const uint16_t *at = scales + (size_t)(t * groups + g) * LANES * pairs;
+            const uint16_t *at = scales + (size_t)(t * apart * groups + g) * LANES * pairs;
             Floats scale, zero;
             if (nf4) {
                 scale = times(of_fp16(at), floats(1 / STRETCH));
@@ -182,15 +184,15 @@ INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, 
         }
     }
     UNROLL for (int t = 0; t < tiles; t++) UNROLL for (int r = 0; r < count; r++) {
-        float *to = out + (size_t)(first + r) * weight->outputs + (tile + t) * LANES;
+        float *to = out + (size_t)(first + r) * weight->outputs + (tile + t * apart) * LANES;
         Floats sum = total[t * count + r];
         store_floats(to, add ? plus(load_floats(to), sum) : sum);
     }
 }
 
-/* `lines` outputs of a weight in 8 or 16 bits, which lies line by line. */
-INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines, Rows rows,
-                           int first, int count, float *out, bool add) {
+/* Some outputs, each so many after the last, of a weight in 8 or 16 bits, which lies line by line. */
+INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines, int apart,
+                           Rows rows, int first, int count, float *out, bool add) {
     const int inputs = weight->inputs, width = bf16 ? 2 : 1;
     const uint8_t *w = (const uint8_t *)weight->codes + (size_t)line * inputs * width;
     const uint16_t *x = (const uint16_t *)rows.numbers + (size_t)first * inputs;
@@ -200,12 +202,10 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
         sums[i] = floats(0);
         dots[i] = ints(0);
     }
-    const uint8_t *next = w + (size_t)lines * inputs * width;
     for (int k = 0; k < inputs; k += 32) {
-        UNROLL for (int part = 0; part < lines * width * 32; part += 64)
-            ask_for(next + (size_t)k * lines * width + part);
         UNROLL for (int l = 0; l < lines; l++) {
-            const uint8_t *at = w + (size_t)(l * inputs + k) * width;
+            const uint8_t *at = w + ((size_t)l * apart * inputs + k) * width;
+            if (bf16 || k % 64 == 0) look_ahead(at);
             Ints numbers = bf16 ? load_ints(at) : widened((const int8_t *)at);
             UNROLL for (int r = 0; r < count; r++) {
                 Ints row = load_ints(x + (size_t)r * inputs + k);
@@ -219,46 +219,49 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
     }
     UNROLL for (int l = 0; l < lines; l++) UNROLL for (int r = 0; r < count; r++) {
         int i = l * count + r;
-        float *to = out + (size_t)(first + r) * weight->outputs + line + l, sum;
+        float *to = out + (size_t)(first + r) * weight->outputs + line + l * apart, sum;
         if (bf16) {
             sum = sum_of(sums[i]);
         } else { /* 32 bits may not hold the sum of all lanes */
             union { uint32_t bits; float number; } scale;
-            scale.bits = (uint32_t)((const uint16_t *)weight->scales)[line + l] << 16;
+            scale.bits = (uint32_t)((const uint16_t *)weight->scales)[line + l * apart] << 16;
             sum = scale.number * rows.scales[first + r] * (float)exact_sum_of_ints(dots[i]);
         }
         *to = add ? *to + sum : sum;
     }
 }
 
-/* Tiles that are multiplied as they lie: more than one at once, where there are registers for it,
-   since two streams of memory flow faster than one. */
+/* Tiles of 16 outputs, of rows whose number the compiler knows. They are read in several streams, as
+   many as leave registers for the rows: memory gives more of what lies far apart than of what follows
+   each other, since a processor looks ahead in every page by itself. */
 INLINE void multiply_codes(const Matrix *weight, bool nf4, int tile, int tiles, Rows rows,
                            int first, int count, float *out, bool add) {
-    if (MOST_TILES * count <= MOST_TOTALS && tiles == MOST_TILES) {
-        multiply_tiles(weight, nf4, tile, MOST_TILES, NULL, rows, first, count, out, add);
-    } else {
-        for (int t = tile; t < tile + tiles; t++)
-            multiply_tiles(weight, nf4, t, 1, NULL, rows, first, count, out, add);
-    }
+    const int most = MOST_TOTALS / count, some = most > MOST_STREAMS ? MOST_STREAMS : most;
+    const int streams = some > 1 ? some & ~1 : 1, apart = tiles / streams;
+    int end = tile + apart, left = tile + apart * streams;
+    for (int t = tile; t < end; t++)
+        multiply_tiles(weight, nf4, t, streams, apart, NULL, rows, first, count, out, add);
+    for (; left < tile + tiles; left++)
+        multiply_tiles(weight, nf4, left, 1, 1, NULL, rows, first, count, out, add);
 }
 
-/* 16 outputs for each of some tiles, of rows whose number the compiler knows. */
+/* The same of weights that lie line by line. */
+INLINE void multiply_plain(const Matrix *weight, bool bf16, int tile, int tiles, Rows rows,
+                           int first, int count, float *out, bool add) {
+    const int most = ACCUMULATORS / count, some = most > 4 ? 4 : most & ~1;
+    const int streams = some ? some : 1; /* a divisor of 16 */
+    const int line = tile * LANES, apart = tiles * LANES / streams;
+    for (int l = line; l < line + apart; l++)
+        multiply_lines(weight, bf16, l, streams, apart, rows, first, count, out, add);
+}
+
 INLINE void multiply_some(const Matrix *weight, int tile, int tiles, Rows rows, int first,
                           int count, float *out, bool add) {
-    const int some = ACCUMULATORS / count, step = some > 4 ? 4 : some & ~1;
-    const int lines = step ? step : 1; /* a divisor of 16 */
-    const int line = tile * LANES, end = line + tiles * LANES;
     switch (weight->kind) {
     case NF4: multiply_codes(weight, true, tile, tiles, rows, first, count, out, add); break;
     case INT4: multiply_codes(weight, false, tile, tiles, rows, first, count, out, add); break;
-    case INT8:
-        for (int l = line; l < end; l += lines)
-            multiply_lines(weight, false, l, lines, rows, first, count, out, add);
-        break;
-    case BF16:
-        for (int l = line; l < end; l += lines)
-            multiply_lines(weight, true, l, lines, rows, first, count, out, add);
+    case INT8: multiply_plain(weight, false, tile, tiles, rows, first, count, out, add); break;
+    case BF16: multiply_plain(weight, true, tile, tiles, rows, first, count, out, add);
     }
 }
 
@@ -266,9 +269,9 @@ INLINE void multiply_some(const Matrix *weight, int tile, int tiles, Rows rows, 
 INLINE void multiply_wide(const Matrix *weight, int tile, const uint8_t *wide, Rows rows, int first,
                           float *out, bool add) {
     if (weight->kind == NF4)
-        multiply_tiles(weight, true, tile, MOST_TILES, wide, rows, first, WIDE_ROWS, out, add);
+        multiply_tiles(weight, true, tile, MOST_TILES, 1, wide, rows, first, WIDE_ROWS, out, add);
     else
-        multiply_tiles(weight, false, tile, MOST_TILES, wide, rows, first, WIDE_ROWS, out, add);
+        multiply_tiles(weight, false, tile, MOST_TILES, 1, wide, rows, first, WIDE_ROWS, out, add);
 }
 
 static void multiply_few(const Matrix *weight, int tile, int tiles, Rows rows, int first, int count,
@@ -312,27 +315,31 @@ static void multiply_block(const Matrix *weight, int tile, int tiles, Rows rows,
     int first = 0;
     for (; first + SOME <= count; first += SOME)
         for (int l = line; l < end; l += WIDE_LINES)
-            multiply_lines(weight, false, l, WIDE_LINES, rows, first, SOME, out, add);
+            multiply_lines(weight, false, l, WIDE_LINES, 1, rows, first, SOME, out, add);
     multiply_few(weight, tile, tiles, rows, first, count, out, add);
 }
 
 void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) {
     const int tiles = weight->outputs / LANES;
-    const bool many = count >= MANY_ROWS, four_bits = weight->kind == NF4 || weight->kind == INT4;
-    const int some = many && weight->kind == INT8 ? BLOCK_TILES : MOST_TILES;
+    const bool few = count <= MOST_ROWS, many = count >= MANY_ROWS;
+    const bool four_bits = weight->kind == NF4 || weight->kind == INT4;
+    const int some = many && !four_bits ? BLOCK_TILES : MOST_TILES;
+    /* What few rows take goes by once, in long streams; what more take, through a cache. */
+    const int parts = few ? omp_get_num_threads() : (tiles + some - 1) / some;
     /* Without memory for it, rows are multiplied as few are. */
     const size_t widened = (size_t)MOST_TILES * weight->inputs * LANES;
     uint8_t *wide = many && four_bits ? aligned_alloc(64, widened) : NULL;
 #pragma omp for schedule(static)
-    for (int tile = 0; tile < tiles; tile += some) {
-        int left = tiles - tile < some ? tiles - tile : some;
-        if (wide && left == MOST_TILES) {
+    for (int part = 0; part < parts; part++) {
+        const int tile = few ? tiles * part / parts : part * some;
+        const int end = few ? tiles * (part + 1) / parts : tile + some;
+        const int own = (end < tiles ? end : tiles) - tile;
+        if (wide && own == MOST_TILES)
             multiply_many(weight, tile, wide, rows, count, out, add);
-        } else if (many && weight->kind == INT8) {
-            multiply_block(weight, tile, left, rows, count, out, add);
-        } else {
-            multiply_few(weight, tile, left, rows, 0, count, out, add);
-        }
+        else if (many && weight->kind == INT8)
+            multiply_block(weight, tile, own, rows, count, out, add);
+        else
+            multiply_few(weight, tile, own, rows, 0, count, out, add);
     }
     free(wide);
 }
