@@ -81,10 +81,27 @@ INLINE Floats seen(int count) {
     return load_floats(steps + LANES - (count < LANES ? count : LANES));
 }
 
+/* What is to be read next, while something else is: two streams of memory flow faster than one. It
+   comes in runs of so many vectors, whose beginnings are `apart` numbers apart. */
+typedef struct {
+    const uint16_t *at;
+    int run, left;
+    ptrdiff_t apart;
+} Ahead;
+
+INLINE void ask_for(Ahead *ahead) {
+    _mm_prefetch((const char *)ahead->at, _MM_HINT_T1);
+    ahead->at += PAIRS;
+    if (--ahead->left == 0) {
+        ahead->at += ahead->apart - (ptrdiff_t)ahead->run * PAIRS;
+        ahead->left = ahead->run;
+    }
+}
+
 /* Scores of a query (E) with keys (E, S) at `count` slots. Of each 32 slots the even ones come
    first, as they lie in a vector; what is beyond the last is minus infinity. */
 static void score(const float *q, const uint16_t *keys, int size, int capacity, int count,
-                  float *scores) {
+                  Ahead ahead, float *scores) {
     enum { LINES = 8 };
     for (int s = 0; s < count; s += PAIRS) {
         store_floats(scores + s, seen((count - s + 1) / 2));
@@ -95,7 +112,7 @@ static void score(const float *q, const uint16_t *keys, int size, int capacity, 
             Floats even = load_floats(scores + s), odd = load_floats(scores + s + LANES);
             UNROLL for (int line = 0; line < LINES; line++) {
                 const uint16_t *from = keys + (size_t)(e + line) * capacity + s;
-                _mm_prefetch((const char *)(from + (size_t)LINES * capacity), _MM_HINT_T0);
+                ask_for(&ahead);
                 Ints pairs = load_ints(from);
                 Floats one = floats(q[e + line]);
                 even = plus_product(even, one, even_bf16(pairs));
@@ -123,14 +140,14 @@ static float soften(float *scores, int count) {
 
 /* The first 32 * parts numbers of all values (S, E), weighed and added up. */
 INLINE void mix(const float *shares, float scale, const uint16_t *values, int size, int count,
-                int parts, float *out) {
+                int parts, Ahead *ahead, float *out) {
     Floats even[MOST_PARTS], odd[MOST_PARTS];
     UNROLL for (int p = 0; p < parts; p++) even[p] = odd[p] = floats(0);
     for (int s = 0; s < count; s++, values += size) {
         int place = s / PAIRS * PAIRS + s % 2 * LANES + s % PAIRS / 2;
         Floats share = floats(shares[place]);
-        _mm_prefetch((const char *)values + 1024, _MM_HINT_T0);
         UNROLL for (int p = 0; p < parts; p++) {
+            ask_for(ahead);
             Ints pairs = load_ints(values + p * PAIRS);
             even[p] = plus_product(even[p], share, even_bf16(pairs));
             odd[p] = plus_product(odd[p], share, odd_bf16(pairs));
@@ -150,6 +167,8 @@ static void attend(const Shape *shape, const Layer *layer, int row, int kv_head,
     const float *cos = shape->cos + row * size, *sin = shape->sin + row * size;
     size_t place = ((size_t)row * shape->kv_heads + kv_head) * size * capacity;
     uint16_t *keys = layer->keys + place, *values = layer->values + place;
+    const int vectors = (count + PAIRS - 1) / PAIRS, lines = count * size / PAIRS;
+    const Ahead own_values = {values, lines, lines, 0};
     const float *key = qkv + (size_t)(shape->heads + kv_head) * size;
     const float *value = key + (size_t)shape->kv_heads * size;
     float turned[size];
@@ -163,17 +182,18 @@ static void attend(const Shape *shape, const Layer *layer, int row, int kv_head,
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
         rotate(qkv + (size_t)head * size, cos, sin, size, turned);
         for (int e = 0; e < size; e++) turned[e] /= sqrtf((float)size);
-        score(turned, keys, size, capacity, count, scores);
-        float scale = 1 / soften(scores, (count + PAIRS - 1) / PAIRS * PAIRS);
+        score(turned, keys, size, capacity, count, own_values, scores);
+        Ahead next_keys = {keys + (size_t)size * capacity, vectors, vectors, capacity};
+        float scale = 1 / soften(scores, vectors * PAIRS);
         for (int e = 0; e < size; e += MOST_PARTS * PAIRS) {
             float *to = out + (size_t)head * size + e;
             switch ((size - e) / PAIRS) {
-            case 1: mix(scores, scale, values + e, size, count, 1, to); break;
+            case 1: mix(scores, scale, values + e, size, count, 1, &next_keys, to); break;
 #if MOST_PARTS > 2
-            case 2: mix(scores, scale, values + e, size, count, 2, to); break;
-            case 3: mix(scores, scale, values + e, size, count, 3, to); break;
+            case 2: mix(scores, scale, values + e, size, count, 2, &next_keys, to); break;
+            case 3: mix(scores, scale, values + e, size, count, 3, &next_keys, to); break;
 #endif
-            default: mix(scores, scale, values + e, size, count, MOST_PARTS, to);
+            default: mix(scores, scale, values + e, size, count, MOST_PARTS, &next_keys, to);
             }
         }
     }

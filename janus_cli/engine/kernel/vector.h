@@ -18,7 +18,7 @@ enum { LANES = 16 };
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
 
 /* How many rows, lines and tiles are multiplied at once: as many as leave registers for the rest. */
-enum { MOST_ROWS = 8, ACCUMULATORS = 16, WIDE_ROWS = 6, MOST_TILES = 2, MOST_TOTALS = 12 };
+enum { MOST_ROWS = 8, ACCUMULATORS = 16, WIDE_ROWS = 6, MOST_TILES = 2, MOST_TOTALS = 16 };
 enum { WIDE_LINES = 4, MOST_STREAMS = 4 };
 #define EIGHT_BIT_LEVELS 1
 #define MOST_PARTS 4 /* of 32 numbers of a head, that are added up at once */
