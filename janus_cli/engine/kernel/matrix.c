@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { AHEAD = 2048 };      /* bytes that are asked for before they are needed */
+enum { MOST_STREAMS = 4 };  /* of memory, in which a few rows read a weight */
 enum { MANY_ROWS = 18 };    /* for which it pays to widen a weight before */
 enum { BLOCK_TILES = 4 };   /* of 8 bits, which stay in a cache while many rows pass */
 enum { LARGEST = 16383 };   /* of int16 rows: 2^10 products with int8 a lane stay within 32 bits */
@@ -248,7 +249,7 @@ INLINE void multiply_codes(const Matrix *weight, bool nf4, int tile, int tiles, 
 /* The same of weights that lie line by line. */
 INLINE void multiply_plain(const Matrix *weight, bool bf16, int tile, int tiles, Rows rows,
                            int first, int count, float *out, bool add) {
-    const int most = ACCUMULATORS / count, some = most > 4 ? 4 : most & ~1;
+    const int most = ACCUMULATORS / count, some = most > MOST_STREAMS ? MOST_STREAMS : most & ~1;
     const int streams = some ? some : 1; /* a divisor of 16 */
     const int line = tile * LANES, apart = tiles * LANES / streams;
     for (int l = line; l < line + apart; l++)

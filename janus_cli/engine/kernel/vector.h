@@ -19,7 +19,7 @@ enum { LANES = 16 };
 
 /* How many rows, lines and tiles are multiplied at once: as many as leave registers for the rest. */
 enum { MOST_ROWS = 8, ACCUMULATORS = 16, WIDE_ROWS = 6, MOST_TILES = 2, MOST_TOTALS = 16 };
-enum { WIDE_LINES = 4, MOST_STREAMS = 4 };
+enum { WIDE_LINES = 4 };
 #define EIGHT_BIT_LEVELS 1
 #define MOST_PARTS 4 /* of 32 numbers of a head, that are added up at once */
 
@@ -104,7 +104,7 @@ INLINE double exact_sum_of_ints(Ints x) {
 #else /* AVX2 */
 
 enum { MOST_ROWS = 4, ACCUMULATORS = 4, WIDE_ROWS = 4, MOST_TILES = 1, MOST_TOTALS = 4 };
-enum { WIDE_LINES = 1, MOST_STREAMS = 1 };
+enum { WIDE_LINES = 1 };
 #define EIGHT_BIT_LEVELS 0
 #define MOST_PARTS 2
 
