@@ -232,28 +232,31 @@ INLINE void multiply_lines(const Matrix *weight, bool bf16, int line, int lines,
     }
 }
 
-/* Tiles of 16 outputs, of rows whose number the compiler knows. They are read in several streams, as
-   many as leave registers for the rows: memory gives more of what lies far apart than of what follows
-   each other, since a processor looks ahead in every page by itself. */
+/* In how many streams a weight is read, as many as leave registers for the rows. Memory gives more
+   of what lies far apart than of what follows each other, since a processor looks ahead in every
+   page by itself. */
+INLINE int streams_of(int registers, int count) {
+    const int most = registers / count;
+    return most >= MOST_STREAMS ? MOST_STREAMS : most >= 2 ? 2 : 1;
+}
+
+/* Tiles of 16 outputs, of rows whose number the compiler knows. */
 INLINE void multiply_codes(const Matrix *weight, bool nf4, int tile, int tiles, Rows rows,
                            int first, int count, float *out, bool add) {
-    const int most = MOST_TOTALS / count, some = most > MOST_STREAMS ? MOST_STREAMS : most;
-    const int streams = some > 1 ? some & ~1 : 1, apart = tiles / streams;
-    int end = tile + apart, left = tile + apart * streams;
+    const int streams = streams_of(MOST_TOTALS, count), apart = tiles / streams;
+    const int end = tile + apart;
     for (int t = tile; t < end; t++)
         multiply_tiles(weight, nf4, t, streams, apart, NULL, rows, first, count, out, add);
-    for (; left < tile + tiles; left++)
+    for (int left = tile + apart * streams; left < tile + tiles; left++)
         multiply_tiles(weight, nf4, left, 1, 1, NULL, rows, first, count, out, add);
 }
 
 /* The same of weights that lie line by line. */
 INLINE void multiply_plain(const Matrix *weight, bool bf16, int tile, int tiles, Rows rows,
                            int first, int count, float *out, bool add) {
-    const int most = ACCUMULATORS / count, some = most > MOST_STREAMS ? MOST_STREAMS : most & ~1;
-    const int streams = some ? some : 1; /* a divisor of 16 */
-    const int line = tile * LANES, apart = tiles * LANES / streams;
-    for (int l = line; l < line + apart; l++)
-        multiply_lines(weight, bf16, l, streams, apart, rows, first, count, out, add);
+    const int streams = streams_of(ACCUMULATORS, count), apart = tiles * LANES / streams;
+    for (int line = tile * LANES; line < tile * LANES + apart; line++)
+        multiply_lines(weight, bf16, line, streams, apart, rows, first, count, out, add);
 }
 
 INLINE void multiply_some(const Matrix *weight, int tile, int tiles, Rows rows, int first,
@@ -324,7 +327,7 @@ void multiply(const Matrix *weight, Rows rows, int count, float *out, bool add) 
     const int tiles = weight->outputs / LANES;
     const bool few = count <= MOST_ROWS, many = count >= MANY_ROWS;
     const bool four_bits = weight->kind == NF4 || weight->kind == INT4;
-    const int some = many && !four_bits ? BLOCK_TILES : MOST_TILES;
+    const int some = many && weight->kind == INT8 ? BLOCK_TILES : MOST_TILES;
     /* What few rows take goes by once, in long streams; what more take, through a cache. */
     const int parts = few ? omp_get_num_threads() : (tiles + some - 1) / some;
     /* Without memory for it, rows are multiplied as few are. */
