@@ -313,6 +313,43 @@ def test_a_row_of_a_step_is_its_own_affair_on_any_number_of_threads():
 
 
 @needs_kernel
+@pytest.mark.parametrize("kv_heads", [2, 4])
+@torch.inference_mode()
+def test_what_rows_begin_with_is_read_once(kv_heads):
+    """Rows 1, 2 and 4 of 5 begin with 70 positions alike; row 0 ends, and the last takes its place.
+
+    A step is the same as without anything shared, and does not look at what the others hold of it.
+    """
+    _, fused = decoders(language(kv_heads=kv_heads))
+    config = fused.config
+    beginning = normal(1, 70, 128).bfloat16()
+    x = normal(5, 40, 128, seed=1).bfloat16()
+    lengths = [70 + length for length in (4, 9, 1, 6, 30)]
+
+    def filled(spoiled):
+        cache = Cache(config, 5, 128, dtype=torch.bfloat16, device=CPU)
+        fused.prefill(beginning, cache, [1, 2, 4])
+        for row in (0, 3):
+            fused.prefill(beginning.flip(1), cache, [row])
+        for row, length in enumerate(lengths):
+            fused.prefill(x[row : row + 1, : length - 70], cache, [row])
+        cache.move(4, 0)  # a leader that comes later than those it leads
+        assert cache.leaders(4) == [(0, 0), (0, 70), (0, 70), (3, 0)]
+        for layer in range(config.layers):
+            for row in (1, 2) if spoiled else ():
+                cache.keys[layer][row, ..., :64] = float("nan")  # whole vectors
+                cache.values[layer][row, :, :64] = float("nan")
+        return cache
+
+    cache, spoiled, plain = filled(False), filled(True), filled(False)
+    plain.share(range(5), 0)
+    for at in range(30, 40):
+        wanted = fused.step(x[:4, at], plain)
+        assert torch.equal(fused.step(x[:4, at], cache), wanted)
+        assert torch.equal(fused.step(x[:4, at], spoiled), wanted)
+
+
+@needs_kernel
 @torch.inference_mode()
 def test_two_threads_step_with_a_cache_each():
     _, fused = decoders(language())

@@ -2,13 +2,15 @@
 
 Keys are kept transposed: the product of one query with them is then as fast as any other way that
 was measured, or faster (benchmarks/attention.py). Rows start at slot 0, whatever their length, and
-each attends over its own slots alone, so that its numbers do not depend on the rows beside it.
+each attends over its own slots alone, so that its numbers do not depend on the rows beside it. Rows
+that begin alike hold that each, but the kernel's step reads it once for all of them.
 Letters: B rows, N of them, T positions, S slots, H heads, K key-value heads, E head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -17,6 +19,13 @@ from torch import Tensor
 from .config import LanguageConfig
 
 VECTOR = 32  # slots that the kernel's step reads at once
+
+
+@dataclass(eq=False)
+class Beginning:
+    """What some rows begin with, each holding it itself: so many positions."""
+
+    length: int
 
 
 class Cache:
@@ -37,6 +46,7 @@ class Cache:
         self.keys = [one.new_zeros(rows, heads, size, capacity) for _ in layers]  # (B, K, E, S)
         self.values = [one.new_zeros(rows, heads, capacity, size) for _ in layers]  # (B, K, S, E)
         self.lengths = [0] * rows
+        self.beginnings: list[Beginning | None] = [None] * rows
         self.runs: list[tuple[int, int, int]] = []
         """First row, last row + 1 and length, for neighbours of one length in this step."""
 
@@ -62,6 +72,7 @@ class Cache:
             self.values[layer] = values.new_zeros(rows, heads, capacity, size)
             self.values[layer][:held_rows, :, :held] = values
         self.lengths += [0] * (rows - held_rows)
+        self.beginnings += [None] * (rows - held_rows)
 
     def move(self, source: int, target: int) -> None:
         """Put what one row holds into another, and empty the first."""
@@ -71,7 +82,8 @@ class Cache:
                 keys[target, ..., :length] = keys[source, ..., :length]
                 values[target, :, :length] = values[source, :, :length]
             self.lengths[target] = length
-        self.lengths[source] = 0
+            self.beginnings[target] = self.beginnings[source]
+        self.lengths[source], self.beginnings[source] = 0, None
 
     def fill(
         self, layer: int, rows: Sequence[int], keys: Tensor, values: Tensor
@@ -93,6 +105,22 @@ class Cache:
         # As they are held, torch's attention takes four times as long as with the copy.
         keys = self.keys[layer][at, ..., :end].transpose(-1, -2).contiguous()
         return keys.to(dtype), self.values[layer][at, :, :end].to(dtype)
+
+    def share(self, rows: Sequence[int], length: int) -> None:
+        """Remember in how many positions rows that were empty begin alike now."""
+        beginning = Beginning(length) if length and len(rows) > 1 else None
+        for row in rows:
+            self.beginnings[row] = beginning
+
+    def leaders(self, rows: int) -> list[tuple[int, int]]:
+        """For each of the first rows, the first one that begins as it does, and how far; itself and
+        0 where there is none before it. A step reads that once, for all of them."""
+        firsts: dict[Beginning, int] = {}
+        found = []
+        for row, beginning in enumerate(self.beginnings[:rows]):
+            leader = firsts.setdefault(beginning, row) if beginning else row
+            found.append((leader, beginning.length if beginning and leader != row else 0))
+        return found
 
     def begin(self, rows: int) -> Tensor:
         """Begin a step of the first `rows` rows; their positions (B,) int64."""

@@ -140,6 +140,8 @@ class Decoder(nn.Module):
             k, v = cache.fill(index, rows, k, v)
             x = x + layer.attention.attend(q, k, v, mask)
             x = x + layer.mlp(layer.mlp_norm(x))
+        if start == 0:
+            cache.share(rows, length if count == 1 else 0)
         for index, row in enumerate(rows):
             cache.lengths[row] = start + lengths[min(index, count - 1)]
         last = torch.tensor(lengths, device=x.device) - 1

@@ -22,9 +22,10 @@ typedef struct {
 
 typedef struct {
     int32_t layers, width, heads, kv_heads, head_size, intermediate;
-    int32_t rows, capacity, threads;
+    int32_t rows, capacity, threads, sharing; /* whether any row has a leader */
     float epsilon;
     const int64_t *slots; /* (R), that this step fills; all before them are seen */
+    const int32_t *leaders, *shared; /* (R), a row and in how many slots, of 32, it holds the same */
     const float *cos;     /* (R, E) */
     const float *sin;     /* (R, E), its first half negative */
 } Shape;
@@ -81,16 +82,18 @@ INLINE Floats seen(int count) {
     return load_floats(steps + LANES - (count < LANES ? count : LANES));
 }
 
-/* What is to be read next, while something else is: two streams of memory flow faster than one. It
-   comes in runs of so many vectors, whose beginnings are `apart` numbers apart. */
+/* What is to be read next, while something else is: two streams of memory flow faster than one.
+   `lines` vectors, in runs of so many, whose beginnings are `apart` numbers apart. */
 typedef struct {
     const uint16_t *at;
-    int run, left;
+    int lines, run, left;
     ptrdiff_t apart;
 } Ahead;
 
 INLINE void ask_for(Ahead *ahead) {
+    if (ahead->lines <= 0) return;
     _mm_prefetch((const char *)ahead->at, _MM_HINT_T1);
+    ahead->lines--;
     ahead->at += PAIRS;
     if (--ahead->left == 0) {
         ahead->at += ahead->apart - (ptrdiff_t)ahead->run * PAIRS;
@@ -98,22 +101,21 @@ INLINE void ask_for(Ahead *ahead) {
     }
 }
 
-/* Scores of a query (E) with keys (E, S) at `count` slots. Of each 32 slots the even ones come
-   first, as they lie in a vector; what is beyond the last is minus infinity. */
-static void score(const float *q, const uint16_t *keys, int size, int capacity, int count,
-                  Ahead ahead, float *scores) {
+/* Scores of a query (E) with keys (E, S) at slots `from`, of 32, to `to`. Of each 32 slots the even
+   ones come first, as they lie in a vector; what is beyond the last is minus infinity. */
+static void score(const float *q, const uint16_t *keys, int size, int capacity, int from, int to,
+                  Ahead *ahead, float *scores) {
     enum { LINES = 8 };
-    for (int s = 0; s < count; s += PAIRS) {
-        store_floats(scores + s, seen((count - s + 1) / 2));
-        store_floats(scores + s + LANES, seen((count - s) / 2));
+    for (int s = from; s < to; s += PAIRS) {
+        store_floats(scores + s, seen((to - s + 1) / 2));
+        store_floats(scores + s + LANES, seen((to - s) / 2));
     }
     for (int e = 0; e < size; e += LINES) {
-        for (int s = 0; s < count; s += PAIRS) {
+        for (int s = from; s < to; s += PAIRS) {
             Floats even = load_floats(scores + s), odd = load_floats(scores + s + LANES);
             UNROLL for (int line = 0; line < LINES; line++) {
-                const uint16_t *from = keys + (size_t)(e + line) * capacity + s;
-                ask_for(&ahead);
-                Ints pairs = load_ints(from);
+                ask_for(ahead);
+                Ints pairs = load_ints(keys + (size_t)(e + line) * capacity + s);
                 Floats one = floats(q[e + line]);
                 even = plus_product(even, one, even_bf16(pairs));
                 odd = plus_product(odd, one, odd_bf16(pairs));
@@ -138,17 +140,19 @@ static float soften(float *scores, int count) {
     return sum_of(sum);
 }
 
-/* The first 32 * parts numbers of all values (S, E), weighed and added up. */
-INLINE void mix(const float *shares, float scale, const uint16_t *values, int size, int count,
-                int parts, Ahead *ahead, float *out) {
+/* The first 32 * parts numbers of all values (S, E), weighed and added up; those of the first slots
+   are `lead` numbers away. */
+INLINE void mix(const float *shares, float scale, const uint16_t *values, int size, int shared,
+                ptrdiff_t lead, int count, int parts, Ahead *ahead, float *out) {
     Floats even[MOST_PARTS], odd[MOST_PARTS];
     UNROLL for (int p = 0; p < parts; p++) even[p] = odd[p] = floats(0);
-    for (int s = 0; s < count; s++, values += size) {
+    for (int s = 0; s < count; s++) {
         int place = s / PAIRS * PAIRS + s % 2 * LANES + s % PAIRS / 2;
         Floats share = floats(shares[place]);
+        const uint16_t *from = values + (ptrdiff_t)s * size + (s < shared ? lead : 0);
         UNROLL for (int p = 0; p < parts; p++) {
             ask_for(ahead);
-            Ints pairs = load_ints(values + p * PAIRS);
+            Ints pairs = load_ints(from + p * PAIRS);
             even[p] = plus_product(even[p], share, even_bf16(pairs));
             odd[p] = plus_product(odd[p], share, odd_bf16(pairs));
         }
@@ -159,42 +163,87 @@ INLINE void mix(const float *shares, float scale, const uint16_t *values, int si
     }
 }
 
-/* Put the key and the value of one row and key-value head in place, and let its queries look. */
-static void attend(const Shape *shape, const Layer *layer, int row, int kv_head, const float *qkv,
-                   float *scores, float *out) {
+/* Where the keys and the values of a row and key-value head begin. */
+INLINE size_t place_of(const Shape *shape, int row, int kv_head) {
+    return ((size_t)row * shape->kv_heads + kv_head) * shape->head_size * shape->capacity;
+}
+
+INLINE int vectors_of(int slots) { return (slots + PAIRS - 1) / PAIRS; }
+
+/* Rows and key-value heads in the order in which they are seen to: as they lie, or all rows of a head
+   where they share what they look at. */
+INLINE int row_at(const Shape *shape, int index) {
+    return shape->sharing ? index % shape->rows : index / shape->kv_heads;
+}
+INLINE int head_at(const Shape *shape, int index) {
+    return shape->sharing ? index / shape->rows : index % shape->kv_heads;
+}
+
+/* The keys that are to be read at this place in the order, if they have not been already. */
+static Ahead keys_at(const Shape *shape, const Layer *layer, int index) {
+    if (index == shape->rows * shape->kv_heads) return (Ahead){0};
+    const int row = row_at(shape, index), kv_head = head_at(shape, index);
+    const int shared = shape->shared[row];
+    const int run = vectors_of((int)shape->slots[row] + 1 - shared);
+    const uint16_t *keys = layer->keys + place_of(shape, row, kv_head) + shared;
+    return (Ahead){keys, run * shape->head_size, run, run, shape->capacity};
+}
+
+/* Put the key and the value of one row and key-value head with the others. */
+static void keep(const Shape *shape, const Layer *layer, int row, int kv_head, const float *qkv) {
     const int size = shape->head_size, capacity = shape->capacity, slot = (int)shape->slots[row];
-    const int group = shape->heads / shape->kv_heads, count = slot + 1;
-    const float *cos = shape->cos + row * size, *sin = shape->sin + row * size;
-    size_t place = ((size_t)row * shape->kv_heads + kv_head) * size * capacity;
-    uint16_t *keys = layer->keys + place, *values = layer->values + place;
-    const int vectors = (count + PAIRS - 1) / PAIRS, lines = count * size / PAIRS;
-    const Ahead own_values = {values, lines, lines, 0};
+    const size_t place = place_of(shape, row, kv_head);
     const float *key = qkv + (size_t)(shape->heads + kv_head) * size;
     const float *value = key + (size_t)shape->kv_heads * size;
     float turned[size];
     uint16_t halves[size];
-    rotate(key, cos, sin, size, turned);
+    rotate(key, shape->cos + row * size, shape->sin + row * size, size, turned);
     for (int e = 0; e < size; e += LANES) {
         store_bf16(halves + e, load_floats(turned + e));
-        store_bf16(values + (size_t)slot * size + e, load_floats(value + e));
+        store_bf16(layer->values + place + (size_t)slot * size + e, load_floats(value + e));
     }
-    for (int e = 0; e < size; e++) keys[(size_t)e * capacity + slot] = halves[e];
+    uint16_t *keys = layer->keys + place + slot;
+    for (int e = 0; e < size; e++) keys[(size_t)e * capacity] = halves[e];
+}
+
+/* Let the queries of one row and key-value head look. What the row shares with its leader, is read
+   there: it has just been, so that it is in a cache. */
+static void attend(const Shape *shape, const Layer *layer, int index, const float *wide,
+                   float *scores, float *mixed) {
+    const int row = row_at(shape, index), kv_head = head_at(shape, index);
+    const float *qkv = wide + (size_t)row * layer->qkv.outputs;
+    float *out = mixed + (size_t)row * shape->heads * shape->head_size;
+    const int size = shape->head_size, capacity = shape->capacity;
+    const int group = shape->heads / shape->kv_heads;
+    const int count = (int)shape->slots[row] + 1, shared = shape->shared[row];
+    const size_t place = place_of(shape, row, kv_head);
+    const ptrdiff_t lead = (ptrdiff_t)(place_of(shape, shape->leaders[row], kv_head) - place);
+    const uint16_t *keys = layer->keys + place, *values = layer->values + place;
+    float turned[size];
+    keep(shape, layer, row, kv_head, qkv);
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        rotate(qkv + (size_t)head * size, cos, sin, size, turned);
+        const float *query = qkv + (size_t)head * size;
+        rotate(query, shape->cos + row * size, shape->sin + row * size, size, turned);
         for (int e = 0; e < size; e++) turned[e] /= sqrtf((float)size);
-        score(turned, keys, size, capacity, count, own_values, scores);
-        Ahead next_keys = {keys + (size_t)size * capacity, vectors, vectors, capacity};
-        float scale = 1 / soften(scores, vectors * PAIRS);
+        const int lines = (count - shared) * size / PAIRS;
+        Ahead ahead = {values + (size_t)shared * size, lines, lines, lines, 0};
+        score(turned, keys + lead, size, capacity, 0, shared, &ahead, scores);
+        score(turned, keys, size, capacity, shared, count, &ahead, scores);
+        ahead = keys_at(shape, layer, index + 1);
+        float scale = 1 / soften(scores, vectors_of(count) * PAIRS);
         for (int e = 0; e < size; e += MOST_PARTS * PAIRS) {
             float *to = out + (size_t)head * size + e;
+#define MIX(parts) \
+    mix(scores, scale, values + e, size, shared, lead, count, parts, &ahead, to)
             switch ((size - e) / PAIRS) {
-            case 1: mix(scores, scale, values + e, size, count, 1, &next_keys, to); break;
+            case 1: MIX(1); break;
 #if MOST_PARTS > 2
-            case 2: mix(scores, scale, values + e, size, count, 2, &next_keys, to); break;
-            case 3: mix(scores, scale, values + e, size, count, 3, &next_keys, to); break;
+            case 2: MIX(2); break;
+            case 3: MIX(3); break;
 #endif
-            default: mix(scores, scale, values + e, size, count, MOST_PARTS, &next_keys, to);
+            default: MIX(MOST_PARTS);
             }
+#undef MIX
         }
     }
 }
@@ -223,11 +272,9 @@ static void layer_step(const Shape *shape, const Layer *layer, float *x, const R
                        float *scores) {
     const int seen = shape->heads * shape->head_size, rows = shape->rows;
     project(shape, &layer->qkv, layer->attention_norm, x, room);
-#pragma omp for schedule(static) collapse(2)
-    for (int r = 0; r < rows; r++)
-        for (int head = 0; head < shape->kv_heads; head++)
-            attend(shape, layer, r, head, room->wide + (size_t)r * layer->qkv.outputs, scores,
-                   room->mixed + (size_t)r * seen);
+#pragma omp for schedule(static)
+    for (int index = 0; index < rows * shape->kv_heads; index++)
+        attend(shape, layer, index, room->wide, scores, room->mixed);
 #pragma omp for schedule(static)
     for (int r = 0; r < rows; r++)
         take_row(&layer->out, room->mixed + (size_t)r * seen, room->rows, r);

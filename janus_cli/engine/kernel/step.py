@@ -44,9 +44,9 @@ class Shape(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("layers", "width", "heads", "kv_heads")),
         *((name, ctypes.c_int32) for name in ("head_size", "intermediate", "rows")),
-        *((name, ctypes.c_int32) for name in ("capacity", "threads")),
+        *((name, ctypes.c_int32) for name in ("capacity", "threads", "sharing")),
         ("epsilon", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("slots", "cos", "sin")),
+        *((name, ctypes.c_void_p) for name in ("slots", "leaders", "shared", "cos", "sin")),
     )
 
 
@@ -91,6 +91,10 @@ class KernelStep:
         shape.rows, shape.capacity = len(x), cache.capacity
         shape.threads = torch.get_num_threads()
         shape.slots, shape.cos, shape.sin = slots.data_ptr(), cos.data_ptr(), sin.data_ptr()
+        leaders, shared = torch.tensor(cache.leaders(len(x)), dtype=torch.int32).T.contiguous()
+        shared = shared // PAIRS * PAIRS
+        shape.sharing = bool(shared.any())
+        shape.leaders, shape.shared = leaders.data_ptr(), shared.data_ptr()
         if loaded().janus_step(
             ctypes.addressof(shape), ctypes.addressof(layers), states.data_ptr()
         ):
