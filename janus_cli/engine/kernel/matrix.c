@@ -95,6 +95,7 @@ INLINE void look_ahead(const uint8_t *at) { _mm_prefetch((const char *)at + AHEA
 /* 8 inputs of a tile as unsigned bytes: the first 4 of every lane, and the others. */
 INLINE void widen(const uint8_t *codes, bool nf4, Ints *first, Ints *second) {
     Ints both = load_ints(codes);
+    look_ahead(codes);
     *first = low_halves(both);
     *second = high_halves(both);
     if (nf4) {
@@ -108,7 +109,6 @@ INLINE void widen_tile(const Matrix *weight, bool nf4, int tile, uint8_t *to) {
     const uint8_t *codes = (const uint8_t *)weight->codes + (size_t)tile * weight->inputs * 8;
     for (int k = 0; k < weight->inputs; k += 8, codes += 64, to += 128) {
         Ints first, second;
-        look_ahead(codes);
         widen(codes, nf4, &first, &second);
         store_ints(to, first);
         store_ints(to + 64, second);
@@ -150,7 +150,6 @@ INLINE void multiply_tiles(const Matrix *weight, bool nf4, int tile, int tiles, 
                     high[t] = load_ints(at + 64);
                 } else {
                     const uint8_t *at = codes + t * next + (size_t)(g * group + part) * 8;
-                    look_ahead(at);
                     widen(at, nf4, low + t, high + t);
                 }
             }
