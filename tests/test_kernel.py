@@ -333,7 +333,7 @@ def test_what_rows_begin_with_is_read_once(kv_heads):
             fused.prefill(beginning.flip(1), cache, [row])
         for row, length in enumerate(lengths):
             fused.prefill(x[row : row + 1, : length - 70], cache, [row])
-        cache.move(4, 0)  # a leader that comes later than those it leads
+        cache.move(4, 0)  # where it leads those that were before it
         assert cache.leaders(4) == [(0, 0), (0, 70), (0, 70), (3, 0)]
         for layer in range(config.layers):
             for row in (1, 2) if spoiled else ():

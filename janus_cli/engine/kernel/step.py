@@ -91,10 +91,12 @@ class KernelStep:
         shape.rows, shape.capacity = len(x), cache.capacity
         shape.threads = torch.get_num_threads()
         shape.slots, shape.cos, shape.sin = slots.data_ptr(), cos.data_ptr(), sin.data_ptr()
-        leaders, shared = torch.tensor(cache.leaders(len(x)), dtype=torch.int32).T.contiguous()
-        shared = shared // PAIRS * PAIRS
-        shape.sharing = bool(shared.any())
-        shape.leaders, shape.shared = leaders.data_ptr(), shared.data_ptr()
+        numbers = ctypes.c_int32 * len(x)
+        found = cache.leaders(len(x))
+        leaders = numbers(*(leader for leader, _ in found))
+        shared = numbers(*(length // PAIRS * PAIRS for _, length in found))
+        shape.sharing = any(shared)
+        shape.leaders, shape.shared = ctypes.addressof(leaders), ctypes.addressof(shared)
         if loaded().janus_step(
             ctypes.addressof(shape), ctypes.addressof(layers), states.data_ptr()
         ):
